@@ -1,0 +1,64 @@
+"""Independently recurrent network."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from jaxrnn.cells import parts
+from jaxrnn.core import Cell
+from jaxrnn.shapes import Array, Float
+
+
+class IndRNNParams(NamedTuple):
+    input: Float[Array, "D H"]
+    recurrent: Float[Array, " H"]
+    bias: Float[Array, " H"]
+
+
+def indrnn(
+    features: int,
+    *,
+    activation: Callable[[jax.Array], jax.Array] = jax.nn.relu,
+    input_init: parts.Initialiser = parts.glorot,
+    recurrent_init: parts.Initialiser = jax.nn.initializers.uniform(1.0),
+    dtype: Any = None,
+) -> Cell:
+    """Independently recurrent network: hₜ = φ(xₜ·W + u ∘ hₜ₋₁ + b), yₜ = hₜ.
+
+    Carry: h [*batch, H], at first 0. Structure: elementwise, each unit sees only itself.
+
+    Args:
+      features: H.
+      activation: φ.
+      input_init: of W [D, H].
+      recurrent_init: of u [H]; uniform in [0, 1), as the paper has it for all but the last layer.
+      dtype: of the parameters; that of x if None. Carry and output have the promoted dtype of
+        parameters and x.
+
+    Raises:
+      ValueError: if `features` is not a positive integer.
+
+    Reference: Li et al., Independently recurrent neural network, 2018, arXiv:1803.04831.
+    """
+    name = f"indrnn({features})"
+    parts.check_features("indrnn", features)
+
+    def init(key, x):
+        d, kind = parts.input_features(name, x, dtype)
+        k, r = jax.random.split(key)
+        return IndRNNParams(
+            input=parts.weight(input_init, k, d, features, kind),
+            recurrent=recurrent_init(r, (features,), kind),
+            bias=jnp.zeros(features, kind),
+        )
+
+    def carry(p, x):
+        return parts.zero_carry(name, x, p, features)
+
+    def step(p, h, x):
+        h = activation(x @ p.input + p.bias + p.recurrent * h)
+        return h, h
+
+    return parts.cell(name, init, carry, step)

@@ -1,0 +1,175 @@
+"""What `run` checks before anything runs. Every message names the argument, what came, and a remedy."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+
+def check_run(
+    layer: Any, params: Any, xs: Any, carry: Any, lengths: Any, mask: Any, resets: Any, key: Any
+) -> None:
+    if not all(hasattr(layer, field) for field in ("name", "init", "carry", "step")):
+        raise TypeError(f"run() takes a Cell or a Layer first, got {type(layer).__name__}")
+    length = check_xs(xs)
+    check_key(key)
+    if lengths is not None and mask is not None:
+        raise ValueError("got lengths and mask; pass one: lengths is the mask t < lengths")
+    check_lengths(lengths, xs, length)
+    for name, flags in (("mask", mask), ("resets", resets)):
+        check_flags(name, flags, xs, length)
+    x = jax.tree.map(lambda a: jax.ShapeDtypeStruct(jnp.shape(a)[1:], jnp.result_type(a)), xs)
+    first = jax.eval_shape(layer.carry, params, x)
+    if carry is not None:
+        check_same(
+            f"carry of {layer}",
+            "carry",
+            carry,
+            f"{layer}.carry(params, x)",
+            first,
+            "pass a carry that run() returned, or leave it out",
+        )
+    if layer.step is not None:
+        check_step(layer, params, first, x, key)
+    for flags in (lengths, None if mask is None else mask[0:], resets):
+        if flags is not None:
+            batch = np.shape(flags) if flags is lengths else np.shape(flags)[1:]
+            check_rows(first, batch)
+
+
+def check_xs(xs: Any) -> int:
+    """Returns T."""
+    leaves = jax.tree_util.tree_leaves_with_path(xs)
+    if not leaves:
+        raise ValueError("xs holds no array; pass arrays of shape [T, *batch, ...]")
+    lengths = {}
+    for path, leaf in leaves:
+        name = "xs" + jax.tree_util.keystr(path)
+        if not hasattr(leaf, "dtype") or leaf.dtype.kind in "OUS":
+            raise TypeError(
+                f"{name} must be an array of numbers, got {_described(leaf)};"
+                " convert it with jnp.asarray, or stack a list of steps with jnp.stack"
+            )
+        if leaf.ndim == 0:
+            raise ValueError(f"{name} has no time axis: got a scalar, need [T, *batch, ...]")
+        lengths[name] = leaf.shape[0]
+    if len(set(lengths.values())) > 1:
+        raise ValueError(f"the leaves of xs differ in T, the leading axis: {lengths}")
+    return next(iter(lengths.values()))
+
+
+def check_key(key: Any) -> None:
+    if key is None:
+        return
+    if not hasattr(key, "dtype") or not jnp.issubdtype(key.dtype, jax.dtypes.prng_key):
+        legacy = getattr(key, "dtype", None) == np.uint32
+        remedy = "wrap it with jax.random.wrap_key_data" if legacy else "make one with"
+        remedy += "" if legacy else " jax.random.key(seed)"
+        raise TypeError(f"key must be a typed JAX key, got {_described(key)}; {remedy}")
+    if key.shape != ():
+        raise ValueError(
+            f"key must be a single key, got {key.shape}; run() derives one for each time step itself"
+        )
+
+
+def check_lengths(lengths: Any, xs: Any, length: int) -> None:
+    if lengths is None:
+        return
+    dtype = jnp.result_type(lengths)
+    if not jnp.issubdtype(dtype, jnp.integer):
+        raise TypeError(f"lengths must be integers, got {dtype}")
+    _check_batch("lengths", np.shape(lengths), xs)
+    if isinstance(lengths, jax.core.Tracer):
+        return
+    values = np.asarray(lengths)
+    if values.size and (values.min() < 0 or values.max() > length):
+        wrong = values[(values < 0) | (values > length)].tolist()
+        raise ValueError(f"lengths must lie in 0..T={length}, got {wrong[:8]}")
+
+
+def check_flags(name: str, flags: Any, xs: Any, length: int) -> None:
+    if flags is None:
+        return
+    dtype = jnp.result_type(flags)
+    if dtype != jnp.bool_:
+        raise TypeError(f"{name} must be bool, got {dtype}; compare it with something, e.g. != 0")
+    shape = np.shape(flags)
+    if not shape or shape[0] != length:
+        raise ValueError(f"{name} must be [T, *batch] with T={length}, got {list(shape)}")
+    _check_batch(name, shape[1:], xs)
+
+
+def _check_batch(name: str, batch: tuple[int, ...], xs: Any) -> None:
+    for path, leaf in jax.tree_util.tree_leaves_with_path(xs):
+        if leaf.shape[1 : 1 + len(batch)] != batch:
+            at = "xs" + jax.tree_util.keystr(path)
+            raise ValueError(
+                f"{name} has batch axes {list(batch)}, but {at} is {list(leaf.shape)}:"
+                f" [T, *batch, ...] should begin [T, {', '.join(map(str, batch))}]"
+            )
+
+
+def check_rows(carry: Any, batch: tuple[int, ...]) -> None:
+    """A carry leaf that all rows share cannot be held for one and not for another."""
+    for path, leaf in jax.tree_util.tree_leaves_with_path(carry):
+        if leaf.shape[: len(batch)] != batch:
+            at = "carry" + jax.tree_util.keystr(path)
+            raise ValueError(
+                f"{at} is {list(leaf.shape)} and has not the batch axes {list(batch)}, so rows cannot"
+                " be held or reset one by one; give it those axes, or vmap run() over the batch"
+            )
+
+
+def check_step(layer: Any, params: Any, carry: Any, x: Any, key: Any) -> None:
+    """The step must take what init and carry make, and give back a carry of the same type."""
+    noise = () if key is None else (key,)
+    try:
+        after, _ = jax.eval_shape(layer.step, params, carry, x, *noise)
+    except Exception as error:
+        raise type_of(error)(
+            f"{layer}.step fails on these params, carry and x: {error}\n"
+            f"params must be made by {layer}.init(key, x) for an x of {_described(x)}"
+        ) from error
+    check_same(
+        f"carry that {layer}.step returns",
+        "carry",
+        after,
+        "the carry it is given",
+        carry,
+        "the step must return the type it takes: cast it there (astype), or start from it",
+    )
+
+
+def type_of(error: Exception) -> Callable[[str], Exception]:
+    return TypeError if isinstance(error, TypeError | AttributeError) else ValueError
+
+
+def check_same(what: str, root: str, got: Any, wanted_what: str, wanted: Any, remedy: str) -> None:
+    """Compares two pytrees of arrays; names the first leaf that differs."""
+    if jax.tree.structure(got) != jax.tree.structure(wanted):
+        raise TypeError(
+            f"the {what} has the structure {jax.tree.structure(got)}, {wanted_what} has"
+            f" {jax.tree.structure(wanted)}; {remedy}"
+        )
+    ours = jax.tree_util.tree_leaves_with_path(got)
+    for (path, leaf), want in zip(ours, jax.tree.leaves(wanted), strict=True):
+        name = root + jax.tree_util.keystr(path)
+        if np.shape(leaf) != np.shape(want):
+            raise ValueError(
+                f"the {what} differs at {name}: shape {list(np.shape(leaf))}, {wanted_what} has"
+                f" {list(np.shape(want))}; {remedy}"
+            )
+        if jnp.result_type(leaf) != jnp.result_type(want):
+            raise TypeError(
+                f"the {what} differs at {name}: {jnp.result_type(leaf)}, {wanted_what} has"
+                f" {jnp.result_type(want)}; {remedy}"
+            )
+
+
+def _described(value: Any) -> str:
+    leaves = jax.tree.leaves(value)
+    if len(leaves) == 1 and hasattr(leaves[0], "dtype"):
+        return f"{leaves[0].dtype}{list(leaves[0].shape)}"
+    return type(value).__name__

@@ -1,0 +1,157 @@
+"""Cells, layers, and `run`: what a recurrence is and how to ask for it. No mathematics."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from jaxrnn import methods
+from jaxrnn.checks import check_run
+from jaxrnn.engine.eager import compiled
+from jaxrnn.guard import Inputs, guarded, template
+from jaxrnn.methods.base import Method, Problem
+
+
+@dataclass(frozen=True, kw_only=True, repr=False)
+class Cell:
+    """A recurrence as pure functions.
+
+        init(key, x) -> params                      x: one time step, an array or ShapeDtypeStruct
+        carry(params, x) -> carry                   the carry before the first step
+        step(params, carry, x, key=None) -> (carry, y)
+
+    `x` is a pytree of arrays [*batch, ...] with any number of batch axes. `carry` may look at the
+    shape and dtype of `x`, not at its values; it may depend on `params` (a learned carry). Make it
+    by `jnp.zeros_like(x, shape=..., dtype=...)`: then it varies over the mesh axes that x varies
+    over. Noise is drawn from `key`, one key for each time step; no key means no noise.
+    """
+
+    name: str
+    init: Callable[..., Any]
+    carry: Callable[..., Any]
+    step: Callable[..., tuple[Any, Any]]
+
+    def __repr__(self) -> str:
+        return self.name
+
+
+@dataclass(frozen=True, kw_only=True, repr=False)
+class Layer:
+    """What needs a whole sequence, as pure functions.
+
+    `init`, `carry` and `step` are those of a `Cell`; `step` is None where there is no streaming form
+    (a bidirectional layer). In addition
+
+        run(params, xs, carry, *, valid, resets, keys, reverse, method) -> (carry, ys)
+
+    with `valid` and `resets` bool [T, *batch] or None, and `keys` one for each time step or None. A
+    cell lifts to a layer by itself.
+    """
+
+    name: str
+    init: Callable[..., Any]
+    carry: Callable[..., Any]
+    step: Callable[..., tuple[Any, Any]] | None
+    run: Callable[..., tuple[Any, Any]]
+
+    def __repr__(self) -> str:
+        return self.name
+
+
+def run(
+    layer: Cell | Layer,
+    params: Any,
+    xs: Any,
+    carry: Any = None,
+    *,
+    lengths: Any = None,
+    mask: Any = None,
+    resets: Any = None,
+    key: Any = None,
+    reverse: bool = False,
+    method: Method | None = None,
+) -> tuple[Any, Any]:
+    """Runs a cell or a layer through time: (carryₜ, yₜ) = step(params, carryₜ₋₁, xₜ).
+
+    Args:
+      layer: a `Cell` or a `Layer`.
+      params: its parameters, as `layer.init` makes them.
+      xs: the inputs, a pytree of arrays [T, *batch, ...].
+      carry: the carry before the first step; `layer.carry(params, x)` if None.
+      lengths: int [*batch]; row b is valid at t < lengths[b].
+      mask: bool [T, *batch]; where it is false no step is taken. Not together with `lengths`.
+      resets: bool [T, *batch]; where true at t, the carry is put back to `layer.carry(params, x)`
+        before step t: by selection, so that a NaN does not survive. With `done[t]` saying that the
+        episode ended with step t, as environments report it, this is `done` one step later:
+        resets[t] = done[t-1]. A reset at an invalid step does nothing, as nothing happens there.
+      key: a key made by `jax.random.key`. One key per time step is derived from it, the same ones
+        under every method. None means no noise.
+      reverse: runs from T-1 down to 0; ys[t] stays aligned with xs[t].
+      method: how to run, one of `jaxrnn.methods`; None chooses by structure, size and device.
+
+    Returns:
+      The carry after the last valid step, and the outputs ys, a pytree of arrays [T, *batch, ...]. At
+      an invalid step the carry is held and y is 0, whatever x is: NaN or Inf there reaches no output
+      and no gradient. The dtype is the cell's; all cells of this library give
+      `jnp.promote_types(params, xs)`.
+
+    Raises:
+      TypeError, ValueError: if the arguments do not fit, before anything runs.
+      NotImplementedError: if `method` cannot serve, with the reason and a remedy.
+
+    Example:
+      >>> import jax, jax.numpy as jnp, jaxrnn
+      >>> cell = jaxrnn.cells.lstm(8)
+      >>> xs = jnp.ones((5, 2, 3))                              # [T, B, D]
+      >>> params = cell.init(jax.random.key(0), xs[0])
+      >>> carry, ys = jaxrnn.run(cell, params, xs, lengths=jnp.array([5, 3]))
+      >>> ys.shape, bool((ys[3:, 1] == 0).all())
+      ((5, 2, 8), True)
+    """
+    check_run(layer, params, xs, carry, lengths, mask, resets, key)
+
+    def program(params, xs, carry, lengths, mask, resets, key):
+        length = jax.tree.leaves(xs)[0].shape[0]
+        if lengths is not None:
+            times = jnp.arange(length).reshape(length, *(1 for _ in lengths.shape))
+            mask = times < lengths[None]
+        if key is not None:
+            key = jax.vmap(lambda t: jax.random.fold_in(key, t))(jnp.arange(length))
+        return lift(layer).run(
+            params,
+            xs,
+            layer.carry(params, template(xs)) if carry is None else carry,
+            valid=mask,
+            resets=resets,
+            keys=key,
+            reverse=reverse,
+            method=method,
+        )
+
+    arrays = jax.tree.map(as_array, (params, xs, carry, lengths, mask, resets, key))
+    return compiled(layer, ("run", reverse, method), program, *arrays)
+
+
+def as_array(value: Any) -> Any:
+    return value if isinstance(value, jax.Array) else jnp.asarray(value)
+
+
+def lift(layer: Cell | Layer) -> Layer:
+    """The layer that runs a cell through time; a layer is itself."""
+    if isinstance(layer, Layer):
+        return layer
+
+    def run_cell(params, xs, carry, *, valid, resets, keys, reverse, method):
+        initial = None if resets is None else layer.carry(params, template(xs))
+        problem = Problem(
+            name=layer.name,
+            step=guarded(layer.step, params, initial),
+            carry=carry,
+            xs=Inputs(xs, valid, resets, keys),
+            reverse=reverse,
+        )
+        return (method or methods.auto())(problem)
+
+    return Layer(name=layer.name, init=layer.init, carry=layer.carry, step=layer.step, run=run_cell)

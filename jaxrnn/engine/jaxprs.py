@@ -1,0 +1,114 @@
+"""Reading jaxprs: the few things the engine needs to know about an equation.
+
+A part of a step is again a jaxpr: the same equations, fewer of them, with other
+inputs and outputs. Only public JAX is used to build one (`Jaxpr.replace`) and
+to run one (`jax.core.eval_jaxpr`), so equations keep their parameters, their
+source lines and their name stacks.
+"""
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, TypeAlias
+
+import jax
+import jax.numpy as jnp
+from jax.extend import core as jex
+from jax.extend import source_info_util
+
+Jaxpr: TypeAlias = jex.Jaxpr
+Eqn: TypeAlias = jex.JaxprEqn
+Var: TypeAlias = jex.Var
+Atom: TypeAlias = jex.Var | jex.Literal
+
+# Elementwise arithmetic and data movement: cheap enough to do twice, so never a
+# reason to keep a T-long array. No transcendental, no reduction, no product of matrices.
+LIGHT = frozenset(
+    "abs add and broadcast_in_dim complex concatenate conj convert_element_type copy copy_p eq"
+    " expand_dims ge gt imag integer_pow iota is_finite le lt max min mul ne neg not or real"
+    " reshape rev select_n sign slice split square squeeze stop_gradient sub xor".split()
+)
+
+# Run under `vmap` over time these would cost more (a `cond` becomes both its
+# branches), draw other random numbers, or may have no batching rule at all.
+PINNED = frozenset(
+    "while cond pure_callback io_callback debug_callback ffi_call pallas_call custom_lin"
+    " rng_bit_generator rng_uniform shard_map all_gather all_to_all axis_index pgather pmax pmin"
+    " ppermute psum psum2 psum_invariant psum_scatter reduce_scatter".split()
+)
+
+
+def part(jaxpr: Jaxpr, invars: Iterable[Var], outvars: Iterable[Atom], eqns: Iterable[Eqn]):
+    """The jaxpr of some equations of `jaxpr`, from `invars` to `outvars`."""
+    return jaxpr.replace(constvars=[], invars=list(invars), outvars=list(outvars), eqns=list(eqns))
+
+
+def evaluate(jaxpr: Jaxpr, *values: Any) -> list[Any]:
+    """Runs a jaxpr that has no constants of its own."""
+    return jax.core.eval_jaxpr(jaxpr, (), *values)
+
+
+def apply(jaxpr: Jaxpr, eqn: Eqn, env: Mapping[Var, Any]) -> list[Any]:
+    """Runs one equation of `jaxpr` on the values its variables have in `env`."""
+    inputs = dict.fromkeys(reads(eqn))
+    return evaluate(part(jaxpr, inputs, eqn.outvars, [eqn]), *(env[v] for v in inputs))
+
+
+def is_var(atom: Atom) -> bool:
+    return not isinstance(atom, jex.Literal)
+
+
+def reads(eqn: Eqn) -> list[Var]:
+    """The variables an equation reads (its operands less the literals)."""
+    return [v for v in eqn.invars if is_var(v)]
+
+
+def producers(eqns: Iterable[Eqn]) -> dict[Var, Eqn]:
+    return {v: eqn for eqn in eqns for v in eqn.outvars}
+
+
+def needed(eqns: Sequence[Eqn], wanted: Iterable[Atom]) -> list[Eqn]:
+    """Those of `eqns` that `wanted` depends on, in order."""
+    live = {v for v in wanted if is_var(v)}
+    kept = []
+    for eqn in reversed(eqns):
+        if eqn.effects or not live.isdisjoint(eqn.outvars):
+            live.update(reads(eqn))
+            kept.append(eqn)
+    return kept[::-1]
+
+
+def size(atom: Atom) -> int:
+    """Bytes of a value; an extended dtype (a PRNG key) counts as 16."""
+    aval: Any = atom.aval
+    itemsize = 16 if jnp.issubdtype(aval.dtype, jax.dtypes.extended) else aval.dtype.itemsize
+    return math.prod(aval.shape) * itemsize
+
+
+def is_float(value: Any) -> bool:
+    """Whether a value or an atom has a tangent: real or complex."""
+    aval = getattr(value, "aval", value)
+    return jnp.issubdtype(aval.dtype, jnp.inexact)
+
+
+def subjaxprs(eqn: Eqn) -> list[Jaxpr]:
+    """The jaxprs an equation calls, loops over or chooses from."""
+    return list(jex.jaxprs_in_params(eqn.params))
+
+
+def is_pinned(eqn: Eqn) -> bool:
+    """Whether an equation has to run where the user wrote it, once per time step."""
+    if eqn.effects or eqn.primitive.name in PINNED:
+        return True
+    if any(_draws_differently_batched(v.aval) for v in eqn.invars):
+        return True
+    return any(is_pinned(inner) for sub in subjaxprs(eqn) for inner in sub.eqns)
+
+
+def _draws_differently_batched(aval: Any) -> bool:
+    # Only threefry promises vmap(draw)(keys)[t] == draw(keys[t]).
+    return jnp.issubdtype(aval.dtype, jax.dtypes.prng_key) and "fry" not in str(aval.dtype)
+
+
+def source(eqn: Eqn) -> str:
+    """Where the user wrote an equation: `file.py:12 (function)`."""
+    return source_info_util.summarize(eqn.source_info)

@@ -1,0 +1,62 @@
+"""Padding, resets and noise, as part of a step.
+
+All three are selections around the cell's own step, so every method runs them: a mask composes with
+an associative scan as it does with a loop.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+
+class Inputs(NamedTuple):
+    """What a step is given: its x, and whether and how to take it. None where there is none."""
+
+    x: Any
+    valid: Any = None
+    reset: Any = None
+    key: Any = None
+
+
+def guarded(step: Callable[..., Any], params: Any, initial: Any) -> Callable[..., Any]:
+    """The step `carry, Inputs -> carry, y` that holds at invalid steps and restarts at resets.
+
+    Both sides of a selection have a gradient, and 0 · NaN is NaN. So an invalid x is replaced before
+    the cell sees it, and the result is dropped after.
+    """
+
+    def take(carry: Any, inputs: Inputs) -> tuple[Any, Any]:
+        x, valid, reset, key = inputs
+        held = carry
+        if reset is not None:
+            carry = select(reset, initial, carry)
+        if valid is not None:
+            x = select(valid, x, zeros(x))
+        noise = () if key is None else (key,)
+        carry, y = step(params, carry, x, *noise)
+        if valid is not None:
+            carry, y = select(valid, carry, held), select(valid, y, zeros(y))
+        return carry, y
+
+    return take
+
+
+def select(where: Any, yes: Any, no: Any) -> Any:
+    """Selects whole rows: `where` has the batch axes of the leaves, but not their features."""
+
+    def leaf(a: Any, b: Any) -> Any:
+        features = tuple(range(where.ndim, jnp.ndim(a)))
+        return jnp.where(jnp.expand_dims(where, features), a, b)
+
+    return jax.tree.map(leaf, yes, no)
+
+
+def zeros(tree: Any) -> Any:
+    return jax.tree.map(jnp.zeros_like, tree)
+
+
+def template(xs: Any) -> Any:
+    """One time step of zeros: the shape and dtype of x, which also varies over its mesh axes."""
+    return jax.tree.map(lambda a: jnp.zeros_like(a, shape=jnp.shape(a)[1:]), xs)

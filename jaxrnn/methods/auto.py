@@ -1,0 +1,94 @@
+"""The automatic choice, `method=None`: rules from measurements, kept as data.
+
+Deferring weight gradients was never slower than `lax` beyond noise. Hoisting is: it makes one large
+product of T small ones and keeps its result for all T steps. On a CPU (2 cores of a Zen 5, JAX
+0.10.2; `python -m benchmarks choice`) that wins where a step has few rows, or where the weight does
+not fit the cache anyway, and loses where a step's product is efficient by itself and the result does
+not fit the cache.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+
+from jaxrnn.engine.jaxprs import Eqn, size
+from jaxrnn.engine.loop import Options
+from jaxrnn.engine.scan import run_traced
+from jaxrnn.engine.split import Parts, split
+from jaxrnn.engine.trace import Loop
+from jaxrnn.methods.base import Method, Problem
+
+
+@dataclass(frozen=True)
+class Rules:
+    """When to hoist, for one kind of device."""
+
+    few_rows: int  # a step's product with so few rows is inefficient by itself
+    few_rows_sliced: int  # the same where the loop would slice the hoisted product
+    cache: int  # bytes of hoisted values that are read back from a cache
+    large_weight: int  # bytes of a weight that every step would read from memory
+
+
+# XLA:CPU does not vectorise a fusion that slices what it reads from the middle of an array (a GRU of
+# B=64, H=64 without gradient: 60 µs a step hoisted, 24 µs not).
+CPU = Rules(few_rows=8, few_rows_sliced=4, cache=5 << 20, large_weight=8 << 20)
+# Not measured by us: a step of a GPU or TPU loop costs its launches, and memory is large and fast.
+ACCELERATOR = Rules(few_rows=1 << 62, few_rows_sliced=1 << 62, cache=1 << 30, large_weight=0)
+
+
+def auto() -> Method:
+    """Chooses how to scan by the step's structure, its sizes and the device."""
+    return Method(name="auto()", run=_run)
+
+
+def _run(problem: Problem, _: Any) -> tuple[Any, Any]:
+    return run_traced(problem.traced, problem.reverse, choose(problem.traced.loop))
+
+
+def choose(loop: Loop | None, platform: str | None = None) -> Options:
+    """The options `auto` runs a loop with."""
+    if loop is None or not isinstance(loop.length, int):
+        return Options()
+    rules = CPU if (platform or jax.default_backend()) == "cpu" else ACCELERATOR
+    parts = split(loop.step, loop.num_consts, loop.num_carry)
+    products = [_product(e, parts) for p in (parts.before, parts.after) for e in p.eqns]
+    products = [p for p in products if p is not None]
+    few_rows = rules.few_rows_sliced if _slices_stream(parts) else rules.few_rows
+    hoisted = _hoisted_bytes(parts)
+    fits = hoisted * loop.length <= rules.cache
+    efficient = all(rows > few_rows for rows, _ in products)
+    light = all(weight < rules.large_weight for _, weight in products)
+    if products and efficient and light and (not fits or _slices_stream(parts)):
+        return Options(hoist=False)
+    if fits:
+        return Options()
+    chunk = max(1, rules.cache // hoisted)
+    return Options(chunk=chunk) if chunk < loop.length else Options()
+
+
+def _hoisted_bytes(parts: Parts) -> int:
+    """What one time step adds to the arrays of length T that hoisting needs."""
+    inside = parts.during.outvars[len(parts.carry) :]
+    return sum(map(size, parts.before.outvars)) + sum(size(v) for v in inside if v not in parts.ys)
+
+
+def _product(eqn: Eqn, parts: Parts) -> tuple[int, int] | None:
+    """The rows of a step's product with a weight, and the bytes of the weight."""
+    if eqn.primitive.name != "dot_general":
+        return None
+    contracting, _ = eqn.params["dimension_numbers"]
+    for side in (0, 1):
+        rows, weight = eqn.invars[side], eqn.invars[1 - side]
+        if weight in parts.invariant:
+            shape = rows.aval.shape
+            kept = [n for axis, n in enumerate(shape) if axis not in contracting[side]]
+            return math.prod(kept), size(weight)
+    return None
+
+
+def _slices_stream(parts: Parts) -> bool:
+    streams = set(parts.before.outvars)
+    slicing = (e for e in parts.during.eqns if e.primitive.name in ("slice", "split"))
+    return any(v in streams for e in slicing for v in e.invars)
