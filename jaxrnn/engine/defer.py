@@ -48,6 +48,7 @@ from jaxrnn.engine.timewise import apply_all_times
 
 # Linear in an operand that may be a weight, whose gradient is far larger than a step's own values.
 DEFERRED = frozenset(["dot_general", "conv_general_dilated", "gather", "dynamic_slice"])
+SUMS = frozenset(["add", "add_any"])
 
 
 def deferred(
@@ -62,37 +63,56 @@ def deferred(
 
 
 class Tap(NamedTuple):
-    """A product in the loop, the operand of it that is a weight, and the sum it ends in."""
+    """A product in the loop, the operand of it that is a weight, and the sum it ends in.
+
+    A bias that is added to the same sum is a tap too: its gradient is a sum over what the product's
+    gradient needs anyway.
+    """
 
     eqn: Eqn
     weight: Var
     sum: Var
 
     @property
+    def is_bias(self) -> bool:
+        return self.eqn.primitive.name in SUMS
+
+    @property
     def operands(self) -> list[Var]:
-        """What changes with time."""
-        return [v for v in reads(self.eqn) if v is not self.weight]
+        """What the tap's tangent needs of each step."""
+        return [] if self.is_bias else [v for v in reads(self.eqn) if v is not self.weight]
 
 
 def taps_of(loop: Recurrence) -> list[Tap]:
-    """The products whose weight gradient can leave the loop."""
+    """The products whose weight gradient can leave the loop, and the biases in their sums."""
     invariant = set(loop.step.invars[: loop.num_invariant])
     sum_of = sums(loop.step)
-    found = []
-    for eqn in loop.step.eqns:
-        weights = [v for v in reads(eqn) if v in invariant]
-        if eqn.primitive.name in DEFERRED and len(weights) == 1 and is_float(weights[0]):
-            found.append(Tap(eqn, weights[0], sum_of(eqn.outvars[0])))
-    return found
+
+    def taps(primitives: frozenset[str]) -> list[Tap]:
+        weights = {
+            id(e): [v for v in reads(e) if v in invariant]
+            for e in loop.step.eqns
+            if e.primitive.name in primitives
+        }
+        return [
+            Tap(e, weights[id(e)][0], sum_of(e.outvars[0]))
+            for e in loop.step.eqns
+            if len(weights.get(id(e), ())) == 1 and is_float(weights[id(e)][0])
+        ]
+
+    products = taps(DEFERRED)
+    tapped = {tap.sum for tap in products}
+    return products + [tap for tap in taps(SUMS) if tap.sum in tapped]
 
 
 def sums(jaxpr: Jaxpr) -> Callable[[Var], Var]:
     """Finds the sum a value ends in, if it is used for nothing else: there its tangent is wanted."""
-    uses = Counter(v for v in [*(v for e in jaxpr.eqns for v in reads(e)), *jaxpr.outvars])
+    uses = Counter(v for e in jaxpr.eqns for v in reads(e))
+    uses.update(filter(is_var, jaxpr.outvars))
     added_into = {
         v: e.outvars[0]
         for e in jaxpr.eqns
-        if e.primitive.name in ("add", "add_any")
+        if e.primitive.name in SUMS
         for v in reads(e)
         if uses[v] == 1 and v.aval == e.outvars[0].aval
     }
@@ -125,6 +145,9 @@ def _tangent_rule(loop: Recurrence, primals: Any, tangents: Any) -> Any:
 
     # The taps, for all time steps at once.
     def tap_all(tap: Tap, variables: Sequence[Var]) -> Any:
+        if tap.is_bias:
+            [out] = tap.eqn.outvars
+            return jnp.broadcast_to(moving[tap.weight], (loop.length, *out.aval.shape))
         env = {v: stacked[kept] for v, kept in zip(tap.operands, variables, strict=True)}
         env[tap.weight] = moving[tap.weight]
         [product] = apply_all_times(loop.step, tap.eqn, env, set(tap.operands))
@@ -183,8 +206,9 @@ class _Inputs(NamedTuple):
 
     @classmethod
     def of(cls, loop: Recurrence, taps: Sequence[Tap], moving: Mapping[Var, Any]) -> "_Inputs":
-        n, m = loop.num_invariant, loop.num_carry
-        invariant, carry, x = np.split(np.array(loop.step.invars, dtype=object), [n, n + m])
+        n = loop.num_invariant
+        invariant, rest = loop.step.invars[:n], loop.step.invars[n:]
+        carry, x = rest[: loop.num_carry], rest[loop.num_carry :]
         tapped = {id(tap.eqn) for tap in taps}
         used = {v for e in loop.step.eqns if id(e) not in tapped for v in reads(e)}
         used |= set(filter(is_var, loop.step.outvars))
@@ -310,10 +334,8 @@ def _tapped_step(
     """
     env = {**inputs, **varied}
     tap_of = {id(tap.eqn): tap for tap in taps}
-    operands = []
     for eqn in loop.step.eqns:
         if tap := tap_of.get(id(eqn)):
-            operands.append([env[v] for v in tap.operands])
             results = apply(loop.step, eqn, {**env, tap.weight: inputs[tap.weight]})
         else:
             results = apply(loop.step, eqn, env)
@@ -322,5 +344,5 @@ def _tapped_step(
     return _Tapped(
         outs=[env[v] if is_var(v) else v.val for v in loop.step.outvars],
         sums=[env[v] for v in dict.fromkeys(tap.sum for tap in taps)],
-        operands=operands,
+        operands=[[env[v] for v in tap.operands] for tap in taps],
     )
