@@ -22,6 +22,7 @@ from jaxrnn.core import Cell as Cell
 from jaxrnn.core import Layer as Layer
 from jaxrnn.core import run as run
 from jaxrnn.engine.scan import scan as scan
+from jaxrnn.explaining import explain as explain
 
 from jaxrnn import cells as cells  # isort: skip
 

@@ -81,7 +81,7 @@ def check_lengths(lengths: Any, xs: Any, length: int) -> None:
     if not jnp.issubdtype(dtype, jnp.integer):
         raise TypeError(f"lengths must be integers, got {dtype}")
     _check_batch("lengths", np.shape(lengths), xs)
-    if isinstance(lengths, jax.core.Tracer):
+    if isinstance(lengths, jax.core.Tracer | jax.ShapeDtypeStruct):
         return
     values = np.asarray(lengths)
     if values.size and (values.min() < 0 or values.max() > length):

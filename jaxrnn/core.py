@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import jax
@@ -113,25 +114,23 @@ def run(
     check_run(layer, params, xs, carry, lengths, mask, resets, key)
 
     def program(params, xs, carry, lengths, mask, resets, key):
-        length = jax.tree.leaves(xs)[0].shape[0]
-        if lengths is not None:
-            times = jnp.arange(length).reshape(length, *(1 for _ in lengths.shape))
-            mask = times < lengths[None]
-        if key is not None:
-            key = jax.vmap(lambda t: jax.random.fold_in(key, t))(jnp.arange(length))
-        return lift(layer).run(
-            params,
-            xs,
-            layer.carry(params, template(xs)) if carry is None else carry,
-            valid=mask,
-            resets=resets,
-            keys=key,
-            reverse=reverse,
-            method=method,
-        )
+        flags = time_flags(xs, lengths, mask, resets, key)
+        first = layer.carry(params, template(xs)) if carry is None else carry
+        return lift(layer).run(params, xs, first, **flags, reverse=reverse, method=method)
 
     arrays = jax.tree.map(as_array, (params, xs, carry, lengths, mask, resets, key))
     return compiled(layer, ("run", reverse, method), program, *arrays)
+
+
+def time_flags(xs: Any, lengths: Any, mask: Any, resets: Any, key: Any) -> dict[str, Any]:
+    """What a layer is told of each time step: whether it is valid, whether to reset, its key."""
+    length = jax.tree.leaves(xs)[0].shape[0]
+    if lengths is not None:
+        times = jnp.arange(length).reshape(length, *(1 for _ in lengths.shape))
+        mask = times < lengths[None]
+    if key is not None:
+        key = jax.vmap(partial(jax.random.fold_in, key))(jnp.arange(length))
+    return {"valid": mask, "resets": resets, "keys": key}
 
 
 def as_array(value: Any) -> Any:
@@ -144,14 +143,21 @@ def lift(layer: Cell | Layer) -> Layer:
         return layer
 
     def run_cell(params, xs, carry, *, valid, resets, keys, reverse, method):
-        initial = None if resets is None else layer.carry(params, template(xs))
-        problem = Problem(
-            name=layer.name,
-            step=guarded(layer.step, params, initial),
-            carry=carry,
-            xs=Inputs(xs, valid, resets, keys),
-            reverse=reverse,
-        )
+        problem = problem_of(layer, params, xs, carry, valid, resets, keys, reverse)
         return (method or methods.auto())(problem)
 
     return Layer(name=layer.name, init=layer.init, carry=layer.carry, step=layer.step, run=run_cell)
+
+
+def problem_of(
+    cell: Cell, params: Any, xs: Any, carry: Any, valid: Any, resets: Any, keys: Any, reverse: bool
+) -> Problem:
+    """What a method is given to run: the cell's step with masks, resets and noise in it."""
+    initial = None if resets is None else cell.carry(params, template(xs))
+    return Problem(
+        name=cell.name,
+        step=guarded(cell.step, params, initial),
+        carry=carry,
+        xs=Inputs(xs, valid, resets, keys),
+        reverse=reverse,
+    )

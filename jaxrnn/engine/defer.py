@@ -244,7 +244,7 @@ def _linearise(loop: Recurrence, taps: Sequence[Tap], wrt: _Inputs, primals: Any
     invariant, init, xs = primals
     float_outs = [i for i, v in enumerate(loop.step.outvars) if is_float(v)]
     inputs = [*wrt.carry, *wrt.x, *wrt.small]
-    maps: list[Any] = []
+    maps: list[Jaxpr] = []
 
     def one_step(init: list[Any], x0: list[Any]) -> list[list[Any]]:
         env = dict(zip(loop.step.invars, [*invariant, *init, *x0], strict=True))
@@ -262,8 +262,11 @@ def _linearise(loop: Recurrence, taps: Sequence[Tap], wrt: _Inputs, primals: Any
 
         point = ([env[v] for v in inputs], zeros)
         _, push, step = jax.linearize(varied, *point, has_aux=True)
-        maps.append(jax.make_jaxpr(push)(*point))
-        return [step.outs, step.operands, maps[-1].consts]
+        traced = jax.make_jaxpr(push)(*point)
+        jaxpr = traced.jaxpr
+        variables = [*jaxpr.constvars, *jaxpr.invars]
+        maps.append(part(jaxpr, variables, jaxpr.outvars, jaxpr.eqns))
+        return [step.outs, step.operands, traced.consts]
 
     traced = jax.make_jaxpr(one_step)(init, [x[0] for x in xs])
     jaxpr, [tangent] = traced.jaxpr, maps
@@ -299,12 +302,7 @@ def _linearise(loop: Recurrence, taps: Sequence[Tap], wrt: _Inputs, primals: Any
         operands=operands,
         recompute=part(jaxpr, [*known, *cut], residuals, recompute),
         recompute_from=list(cut),
-        tangent=part(
-            tangent.jaxpr,
-            [*tangent.jaxpr.constvars, *tangent.jaxpr.invars],
-            tangent.jaxpr.outvars,
-            tangent.jaxpr.eqns,
-        ),
+        tangent=tangent,
     )
 
 

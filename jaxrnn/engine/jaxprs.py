@@ -8,6 +8,7 @@ source lines and their name stacks.
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from typing import Any, TypeAlias
 
 import jax
@@ -47,10 +48,21 @@ def evaluate(jaxpr: Jaxpr, *values: Any) -> list[Any]:
     return jax.core.eval_jaxpr(jaxpr, (), *values)
 
 
-def apply(jaxpr: Jaxpr, eqn: Eqn, env: Mapping[Var, Any]) -> list[Any]:
-    """Runs one equation of `jaxpr` on the values its variables have in `env`."""
+def apply(
+    jaxpr: Jaxpr, eqn: Eqn, env: Mapping[Var, Any], *, called_from: Eqn | None = None
+) -> list[Any]:
+    """Runs one equation of `jaxpr` on the values its variables have in `env`.
+
+    The body of a `jax.jit` function is traced once and keeps the source lines of its first caller:
+    `called_from` is the call whose line is to be noted instead.
+    """
     inputs = dict.fromkeys(reads(eqn))
-    return evaluate(part(jaxpr, inputs, eqn.outvars, [eqn]), *(env[v] for v in inputs))
+    single = part(jaxpr, inputs, eqn.outvars, [eqn])
+    values = [env[v] for v in inputs]
+    if called_from is None:
+        return evaluate(single, *values)
+    with written_at(called_from):
+        return jax.core.eval_jaxpr(single, (), *values, propagate_source_info=False)
 
 
 def is_var(atom: Atom) -> bool:
@@ -77,11 +89,15 @@ def needed(eqns: Sequence[Eqn], wanted: Iterable[Atom]) -> list[Eqn]:
     return kept[::-1]
 
 
+def count(atom: Atom) -> int:
+    """How many elements a value has."""
+    return math.prod(atom.aval.shape)
+
+
 def size(atom: Atom) -> int:
-    """Bytes of a value; an extended dtype (a PRNG key) counts as 16."""
-    aval: Any = atom.aval
-    itemsize = 16 if jnp.issubdtype(aval.dtype, jax.dtypes.extended) else aval.dtype.itemsize
-    return math.prod(aval.shape) * itemsize
+    """Bytes of a value; an element of an extended dtype (a PRNG key) counts as 16."""
+    dtype = atom.aval.dtype
+    return count(atom) * (16 if jnp.issubdtype(dtype, jax.dtypes.extended) else dtype.itemsize)
 
 
 def is_float(value: Any) -> bool:
@@ -110,5 +126,13 @@ def _draws_differently_batched(aval: Any) -> bool:
 
 
 def source(eqn: Eqn) -> str:
-    """Where the user wrote an equation: `file.py:12 (function)`."""
-    return source_info_util.summarize(eqn.source_info)
+    """Where the user wrote an equation: `cells/lstm.py:41`."""
+    where = source_info_util.summarize(eqn.source_info).split(" (")[0]
+    path, _, position = where.partition(".py:")
+    line = position.partition(":")[0]
+    return f"{'/'.join(path.split('/')[-2:])}.py:{line}" if line else where
+
+
+def written_at(eqn: Eqn) -> AbstractContextManager[Any]:
+    """What is traced inside is noted as written where `eqn` is."""
+    return source_info_util.user_context(eqn.source_info.traceback)

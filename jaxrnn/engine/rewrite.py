@@ -18,9 +18,9 @@ from typing import Any, NamedTuple
 from jax import lax
 from jax.extend import core as jex
 
-from jaxrnn.engine.jaxprs import Eqn, Jaxpr, apply, is_pinned, is_var, subjaxprs
+from jaxrnn.engine.jaxprs import Eqn, Jaxpr, apply, is_pinned, is_var, written_at
 
-CALLS = frozenset(["jit", "pjit", "closed_call", "core_call"])
+CALLS = frozenset(["jit", "pjit", "closed_call"])
 
 
 class Needs(IntEnum):
@@ -46,7 +46,9 @@ def normalise(traced: jex.ClosedJaxpr, inputs: Sequence[Value]) -> list[Any]:
     return [v.array for v in _walk(traced.jaxpr, traced.consts, inputs)]
 
 
-def _walk(jaxpr: Jaxpr, consts: Sequence[Any], inputs: Sequence[Value]) -> list[Value]:
+def _walk(
+    jaxpr: Jaxpr, consts: Sequence[Any], inputs: Sequence[Value], call: Eqn | None = None
+) -> list[Value]:
     env = {v: Value(c, Needs.NOTHING) for v, c in zip(jaxpr.constvars, consts, strict=True)}
     env |= dict(zip(jaxpr.invars, inputs, strict=True))
     uses = Counter(v for eqn in jaxpr.eqns for v in eqn.invars if is_var(v))
@@ -58,28 +60,29 @@ def _walk(jaxpr: Jaxpr, consts: Sequence[Any], inputs: Sequence[Value]) -> list[
     for eqn in jaxpr.eqns:
         operands = [read(v) for v in eqn.invars]
         if eqn.primitive.name in CALLS and not eqn.effects:
-            [closed] = subjaxprs(eqn)
-            inner = closed.jaxpr if isinstance(closed, jex.ClosedJaxpr) else closed
+            callee = eqn.params["call_jaxpr" if "call_jaxpr" in eqn.params else "jaxpr"]
             # What the caller reads elsewhere too is no summand of the callee's alone.
             shared = [is_var(v) and uses[v] > 1 for v in eqn.invars]
             operands = [v._replace(terms=()) if s else v for v, s in zip(operands, shared)]
-            results = _walk(inner, getattr(closed, "consts", ()), operands)
+            results = _walk(callee.jaxpr, callee.consts, operands, call or eqn)
         elif _is_sum(eqn):
-            results = [_add(eqn, operands, uses)]
+            with written_at(call or eqn):
+                results = [_add(eqn, operands, uses)]
         elif _contracts_pieces(eqn, operands):
-            results = [_distribute(eqn, operands)]
+            with written_at(call or eqn):
+                results = [_distribute(eqn, operands)]
         else:
-            results = _keep(jaxpr, eqn, operands)
+            results = _keep(jaxpr, eqn, operands, call)
         env |= dict(zip(eqn.outvars, results, strict=True))
     return [read(v) for v in jaxpr.outvars]
 
 
-def _keep(jaxpr: Jaxpr, eqn: Eqn, operands: Sequence[Value]) -> list[Value]:
+def _keep(jaxpr: Jaxpr, eqn: Eqn, operands: Sequence[Value], call: Eqn | None) -> list[Value]:
     needs = max((v.needs for v in operands), default=Needs.NOTHING)
     if is_pinned(eqn) and needs is Needs.X:
         needs = Needs.CARRY
     env = {v: value.array for v, value in zip(eqn.invars, operands, strict=True) if is_var(v)}
-    arrays = apply(jaxpr, eqn, env)
+    arrays = apply(jaxpr, eqn, env, called_from=call)
     pieces, axis = (), 0
     if eqn.primitive.name == "concatenate":
         pieces, axis = tuple(operands), eqn.params["dimension"]

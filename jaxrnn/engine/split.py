@@ -150,11 +150,18 @@ def _move_after(
     recurrent = {v for e in needed(during, bound) for v in e.outvars}
     made_by = producers(e for e in during if e.outvars[0] not in recurrent)
 
+    # A value that a product leads to is only had inside the loop if the product is made there.
+    costly: set[Var] = set()
+    for eqn in during:
+        if eqn.outvars[0] in made_by and (
+            is_product_with_weight(eqn, level) or not costly.isdisjoint(reads(eqn))
+        ):
+            costly.update(eqn.outvars)
+
     def cost(v: Var) -> int:
         if level(v) is not Needs.CARRY:
             return 0  # to be had on both sides of the border
-        is_product = v in made_by and is_product_with_weight(made_by[v], level)
-        return size(v) * (PRODUCT_GROWTH if is_product else 1)
+        return size(v) * (PRODUCT_GROWTH if v in costly else 1)
 
     kept = minimum_cuts(filter(is_var, ys), made_by, cost).late
     inside = {v for e in needed(during, [*bound, *kept]) for v in e.outvars}

@@ -56,6 +56,13 @@ class Traced(NamedTuple):
         outs = [env[v] if is_var(v) else v.val for v in jaxpr.outvars]
         return jax.tree.unflatten(self.out_tree, outs)
 
+    def loop_consts(self) -> list[Any]:
+        """The values the step closes over; None for one that is computed on the way."""
+        jaxpr = self.jaxpr.jaxpr
+        env = dict(zip(jaxpr.constvars, self.jaxpr.consts, strict=True))
+        [eqn] = [e for e in jaxpr.eqns if e.primitive.name == "scan"]
+        return [env.get(v) for v in eqn.invars[: self.loop.num_consts] if is_var(v)]
+
     def run_as_traced(self) -> tuple[Any, Any]:
         outs = jex.jaxpr_as_fun(self.jaxpr)(*self.inputs)
         return jax.tree.unflatten(self.out_tree, outs)

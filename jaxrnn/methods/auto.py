@@ -9,7 +9,7 @@ not fit the cache.
 
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 
@@ -44,28 +44,50 @@ def auto() -> Method:
 
 
 def _run(problem: Problem, _: Any) -> tuple[Any, Any]:
-    return run_traced(problem.traced, problem.reverse, choose(problem.traced.loop))
+    return run_traced(problem.traced, problem.reverse, choose(problem.traced.loop).options)
 
 
-def choose(loop: Loop | None, platform: str | None = None) -> Options:
-    """The options `auto` runs a loop with."""
-    if loop is None or not isinstance(loop.length, int):
-        return Options()
+class Choice(NamedTuple):
+    options: Options
+    because: str
+
+
+def choose(loop: Loop | None, platform: str | None = None) -> Choice:
+    """The options `auto` runs a loop with, and why."""
+    if loop is None:
+        return Choice(Options(), "JAX makes no loop of this scan")
+    if loop.step.effects:
+        return Choice(Options(), "the step has effects, so JAX runs it as it is written")
+    if not isinstance(loop.length, int):
+        return Choice(Options(), "the number of steps is not known yet")
     rules = CPU if (platform or jax.default_backend()) == "cpu" else ACCELERATOR
     parts = split(loop.step, loop.num_consts, loop.num_carry)
-    products = [_product(e, parts) for p in (parts.before, parts.after) for e in p.eqns]
-    products = [p for p in products if p is not None]
-    few_rows = rules.few_rows_sliced if _slices_stream(parts) else rules.few_rows
+    found = [_product(e, parts) for p in (parts.before, parts.after) for e in p.eqns]
+    products = [p for p in found if p is not None]
     hoisted = _hoisted_bytes(parts)
+    total = f"{hoisted * loop.length / 2**20:.3g} MiB"
     fits = hoisted * loop.length <= rules.cache
+    if not products and fits:
+        return Choice(Options(), "no product can leave the loop; the rest is kept in cache")
+    sliced = _slices_stream(parts)
+    few_rows = rules.few_rows_sliced if sliced else rules.few_rows
     efficient = all(rows > few_rows for rows, _ in products)
     light = all(weight < rules.large_weight for _, weight in products)
-    if products and efficient and light and (not fits or _slices_stream(parts)):
-        return Options(hoist=False)
+    if products and efficient and light and (not fits or sliced):
+        rows = min(rows for rows, _ in products)
+        return Choice(
+            Options(hoist=False),
+            f"with {rows} rows a step's products are efficient by themselves, and hoisting them"
+            f" would keep {total}" + (" that the loop slices" if sliced else ""),
+        )
     if fits:
-        return Options()
+        return Choice(Options(), f"what is hoisted, {total}, is read back from the cache")
     chunk = max(1, rules.cache // hoisted)
-    return Options(chunk=chunk) if chunk < loop.length else Options()
+    if chunk >= loop.length:
+        return Choice(Options(), f"what is hoisted, {total}, is one chunk")
+    return Choice(
+        Options(chunk=chunk), f"what is hoisted, {total} in all, stays in the cache in chunks"
+    )
 
 
 def _hoisted_bytes(parts: Parts) -> int:

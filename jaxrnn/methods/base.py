@@ -18,15 +18,12 @@ class Problem:
     step: Callable[..., Any]  # carry, x -> carry, y
     carry: Any
     xs: Any
+    length: int | None = None  # where xs does not tell
     reverse: bool = False
-
-    @property
-    def length(self) -> int:
-        return jax.tree.leaves(self.xs)[0].shape[0]
 
     @cached_property
     def traced(self) -> Traced:
-        return trace(self.step, self.carry, self.xs, reverse=self.reverse)
+        return trace(self.step, self.carry, self.xs, self.length, self.reverse)
 
 
 def _never(problem: Problem, options: Any) -> str | None:

@@ -1,0 +1,122 @@
+"""`jaxrnn.explain`: what will run when, and why, before anything runs."""
+
+import textwrap
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+
+from jaxrnn import methods
+from jaxrnn.checks import check_run
+from jaxrnn.core import Cell, problem_of, time_flags
+from jaxrnn.engine.explain import WIDTH, Plan
+from jaxrnn.guard import template
+from jaxrnn.methods.auto import choose
+from jaxrnn.methods.base import Method, Problem
+
+
+@dataclass(frozen=True, kw_only=True)
+class Explanation:
+    """The answer of `explain`, to print or to read field by field."""
+
+    subject: str
+    plan: Plan | None  # None where JAX does not make a loop (`jax.disable_jit`)
+    legal: dict[str, str | None]  # each method: why it refuses, or None
+    choice: Method  # what method=None takes
+    because: str
+
+    def __str__(self) -> str:
+        lines = [self.subject, "", str(self.plan), "", "methods"]
+        for name, refusal in self.legal.items():
+            lines.append(f"  {name:<10}{'legal' if refusal is None else 'refused: it ' + refusal}")
+        because = textwrap.wrap(self.because, WIDTH, initial_indent="  ", subsequent_indent="  ")
+        lines += ["", f"method=None takes {self.choice}", *because]
+        return "\n".join(line.rstrip() for line in lines)
+
+
+def explain(
+    subject: Cell | Callable[..., Any],
+    first: Any,
+    xs: Any = None,
+    carry: Any = None,
+    *,
+    length: int | None = None,
+    lengths: Any = None,
+    mask: Any = None,
+    resets: Any = None,
+    key: Any = None,
+    reverse: bool = False,
+) -> Explanation:
+    """Explains how a cell or a step function will be run. Nothing is computed.
+
+        print(jaxrnn.explain(cell, params, xs))          a cell, as `run` takes it
+        print(jaxrnn.explain(f, init, xs))               a step function, as `scan` takes it
+
+    It says which equations run once, before, during and after the loop; the products, floating-point
+    operations and bytes of each part per time step; which weight gradients leave the backward loop;
+    the structure found, and the equation and source line where a better one ends; which methods are
+    legal; and which one `method=None` takes.
+
+    Args:
+      subject: a `Cell`, or a function `carry, x -> carry, y`.
+      first: the parameters of the cell, or the initial carry of the function.
+      xs: the inputs [T, ...]; arrays or ShapeDtypeStructs, as all of these arguments.
+      carry: for a cell, the carry before the first step, if it is not the cell's own.
+      length: for a function without xs, the number of steps.
+      lengths, mask, resets, key, reverse: as for `run`; for a cell only.
+    """
+    if isinstance(subject, Cell):
+        check_run(subject, first, xs, carry, lengths, mask, resets, key)
+
+    found: list[Explanation] = []
+
+    def read(first: Any, xs: Any, carry: Any, lengths: Any, mask: Any, resets: Any, key: Any):
+        if isinstance(subject, Cell):
+            flags = time_flags(xs, lengths, mask, resets, key)
+            start = subject.carry(first, template(xs)) if carry is None else carry
+            problem = problem_of(subject, first, xs, start, *flags.values(), reverse)
+            named = {"p": first}
+        else:
+            name = getattr(subject, "__name__", "step")
+            problem = Problem(name=name, step=subject, carry=first, xs=xs, length=length)
+            named = {}
+        found.append(_explain(problem, named))
+        return ()
+
+    jax.eval_shape(read, first, xs, carry, lengths, mask, resets, key)
+    return found[0]
+
+
+def _explain(problem: Problem, named: dict[str, Any]) -> Explanation:
+    traced = problem.traced
+    options, because = choose(traced.loop)
+    refusals = {m.name: m.refusal(problem) for m in (methods.lax(), methods.scan())}
+    steps = problem.length if traced.loop is None else traced.loop.length
+    xs = ", ".join(jax.typeof(x).str_short(short_dtypes=True) for x in jax.tree.leaves(problem.xs))
+    return Explanation(
+        subject=f"{problem.name} over {steps} steps" + (f" of {xs}" if xs else ""),
+        plan=None if traced.loop is None else Plan.of(traced.loop, _names(problem, named)),
+        legal=refusals,
+        choice=methods.lax() if refusals["scan()"] else methods.scan(**options._asdict()),
+        because=because,
+    )
+
+
+def _names(problem: Problem, named: dict[str, Any]) -> dict[Any, str]:
+    """What the inputs of the step are called: by their place in the params, the carry and xs."""
+    carry = _paths("", problem.carry) if hasattr(problem.carry, "_fields") else None
+    xs = problem.xs if hasattr(problem.xs, "_fields") else None
+    carry_names = list(carry or _paths("h", problem.carry))
+    x_names = list(_paths("", xs) if xs is not None else _paths("x", problem.xs))
+    known = {id(v): name for root, tree in named.items() for name, v in _paths(root, tree).items()}
+    consts = [known.get(id(v)) for v in problem.traced.loop_consts()]
+    unnamed = (f"c{i}" for i in range(len(consts)))
+    const_names = [name or next(unnamed) for name in consts]
+    step = problem.traced.loop.step
+    return dict(zip(step.invars, [*const_names, *carry_names, *x_names], strict=True))
+
+
+def _paths(root: str, tree: Any) -> dict[str, Any]:
+    leaves = jax.tree_util.tree_leaves_with_path(tree)
+    return {(root + jax.tree_util.keystr(path)).lstrip("."): leaf for path, leaf in leaves}

@@ -1,0 +1,170 @@
+"""What a law is tried on: a cell with random parameters and inputs, and ways to compare."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxrnn import methods
+from jaxrnn.core import Cell, run
+from jaxrnn.methods.base import Method
+
+METHODS = (
+    methods.scan(),
+    methods.scan(chunk=3),
+    methods.scan(chunk=3, remat=True),
+    methods.scan(hoist=False),
+    methods.scan(defer=False, unroll=2),
+)
+
+
+class Case(NamedTuple):
+    cell: Cell
+    params: Any
+    xs: Any
+    carry: Any
+    key: Any
+    tolerance: float
+
+    @property
+    def length(self) -> int:
+        return jax.tree.leaves(self.xs)[0].shape[0]
+
+    @property
+    def rows(self) -> int:
+        """The size of the first batch axis."""
+        return jax.tree.leaves(self.xs)[0].shape[1]
+
+    def run(self, params: Any = None, xs: Any = None, **options: Any) -> tuple[Any, Any]:
+        params = self.params if params is None else params
+        return run(self.cell, params, self.xs if xs is None else xs, **options)
+
+
+def case_of(cell: Cell, x: Any, length: int = 7, tolerance: float | None = None) -> Case:
+    """Random parameters near those of `init`, random inputs and a random carry."""
+    key = jax.random.key(0)
+
+    def draw(leaf: Any, shape: Any, salt: int) -> Any:
+        if not jnp.issubdtype(leaf.dtype, jnp.inexact):
+            return jnp.zeros(shape, leaf.dtype)
+        dtype = jnp.promote_types(leaf.dtype, jnp.float64)
+        return jax.random.normal(jax.random.fold_in(key, salt), shape, dtype)
+
+    leaves, tree = jax.tree.flatten(x)
+    xs = tree.unflatten([draw(v, (length, *v.shape), i) for i, v in enumerate(leaves)])
+    params = nudge(cell.init(key, jax.tree.map(lambda a: a[0], xs)), jax.random.fold_in(key, 98))
+    carry = cell.carry(params, jax.tree.map(lambda a: a[0], xs))
+    return Case(
+        cell=cell,
+        params=params,
+        xs=xs,
+        carry=nudge(carry, jax.random.fold_in(key, 99)),
+        key=jax.random.key(1),
+        tolerance=1e-10 if tolerance is None else tolerance,
+    )
+
+
+def nudge(tree: Any, key: Any) -> Any:
+    """A little off, so that no zero of an initialiser hides anything."""
+    leaves, structure = jax.tree.flatten(tree)
+    keys = jax.random.split(key, len(leaves) + 1)
+    moved = [
+        v + 0.2 * jax.random.normal(k, v.shape, v.dtype) if is_float(v) else v
+        for k, v in zip(keys, leaves, strict=False)
+    ]
+    return structure.unflatten(moved)
+
+
+def variations(case: Case) -> dict[str, dict[str, Any]]:
+    """Every way `run` can be asked for, by the arguments that ask."""
+    key = jax.random.key(2)
+    batch = (case.rows,)
+    flags = jax.random.bernoulli(key, 0.6, (case.length, *batch))
+    lengths = (jnp.arange(case.rows) * 3 + case.length) % (case.length + 1)
+    everything = {"mask": flags, "resets": ~flags[::-1], "reverse": True, "carry": case.carry}
+    return {
+        "plain": {},
+        "from a carry": {"carry": case.carry},
+        "reverse": {"reverse": True},
+        "lengths": {"lengths": lengths},
+        "mask": {"mask": flags},
+        "resets": {"resets": ~flags},
+        "all at once": everything,
+    }
+
+
+def is_float(leaf: Any) -> bool:
+    return jnp.issubdtype(jnp.result_type(leaf), jnp.inexact)
+
+
+def floats(tree: Any) -> list[Any]:
+    return [v for v in jax.tree.leaves(tree) if is_float(v)]
+
+
+def loss_of(outputs: Any) -> jax.Array:
+    """A scalar in which every output element has a weight and a curvature of its own."""
+    total = jnp.zeros(())
+    for i, v in enumerate(floats(outputs)):
+        v = v.astype(jnp.promote_types(v.dtype, jnp.float32))
+        weights = jnp.cos(jnp.arange(v.size) + i).reshape(v.shape)
+        value = weights * jnp.sin(v)
+        total = total + jnp.real(value.sum()) + jnp.imag(value.sum())
+    return total
+
+
+def differentiable(function: Callable[..., Any], *trees: Any) -> tuple[Callable[..., Any], Any]:
+    """`function` of the floating-point leaves of `trees` only, and these leaves."""
+    leaves, structure = jax.tree.flatten(trees)
+    where = [i for i, v in enumerate(leaves) if is_float(v)]
+
+    def of_floats(values: list[Any]) -> Any:
+        filled = list(leaves)
+        for i, v in zip(where, values, strict=True):
+            filled[i] = v
+        return function(*structure.unflatten(filled))
+
+    return of_floats, [leaves[i] for i in where]
+
+
+def derivatives(case: Case, method: Method | None, options: dict[str, Any]) -> dict[str, Any]:
+    """Outputs; gradients in params, xs and carry; a JVP; a Hessian-vector product."""
+    options = dict(options)
+    carry = options.pop("carry", None)
+
+    def outputs(params: Any, xs: Any, carry: Any) -> Any:
+        return floats(run(case.cell, params, xs, carry, method=method, **options))
+
+    of_floats, values = differentiable(outputs, case.params, case.xs, carry)
+    direction = [jnp.cos(3.0 * jnp.arange(v.size, dtype=v.dtype)).reshape(v.shape) for v in values]
+
+    @jax.jit
+    def everything(values: list[Any]) -> dict[str, Any]:
+        gradient = jax.grad(lambda v: loss_of(of_floats(v)))
+        out, push = jax.jvp(of_floats, (values,), (direction,))
+        grads, curvature = jax.jvp(gradient, (values,), (direction,))
+        return {"outputs": out, "jvp": push, "gradients": grads, "hvp": curvature}
+
+    return everything(values)
+
+
+def same(got: Any, want: Any, tolerance: float, what: str) -> None:
+    """Asserts that two pytrees agree, leaf by leaf, relative to the size of the leaf."""
+    assert jax.tree.structure(got) == jax.tree.structure(want), (
+        f"{what}: structures differ, {jax.tree.structure(got)} and {jax.tree.structure(want)}"
+    )
+    for i, (a, b) in enumerate(zip(jax.tree.leaves(got), jax.tree.leaves(want), strict=True)):
+        if jnp.issubdtype(jnp.asarray(a).dtype, jax.dtypes.extended):
+            a, b = jax.random.key_data(a), jax.random.key_data(b)
+        a, b = np.asarray(a), np.asarray(b)
+        assert a.shape == b.shape, f"{what}: leaf {i} has shape {a.shape}, not {b.shape}"
+        assert a.dtype == b.dtype, f"{what}: leaf {i} is {a.dtype}, not {b.dtype}"
+        if a.dtype.kind in "biu":
+            assert (a == b).all(), f"{what}: leaf {i} differs"
+            continue
+        assert np.isfinite(a).all(), f"{what}: leaf {i} is not finite"
+        error = np.linalg.norm((a - b).astype(np.complex128)) / max(
+            np.linalg.norm(b.astype(np.complex128)), 1e-30 + a.size**0.5 * 1e-3
+        )
+        assert error <= tolerance, f"{what}: leaf {i} is off by {error:.1e} (relative)"

@@ -1,0 +1,95 @@
+"""Laws of numbers: dtypes, empty shapes, and structure that is proven."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from jaxrnn.core import problem_of
+from jaxrnn.engine.jaxprs import is_float
+from jaxrnn.engine.split import split
+from jaxrnn.engine.structure import Kind, find
+from jaxrnn.testing.case import Case, floats, same
+from jaxrnn.testing.time import at
+
+
+def initialising(case: Case) -> None:
+    """The same key makes the same parameters, finite ones, and x may be a shape alone."""
+    x = at(case.xs, 0)
+    shape = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype), x)
+    params = case.cell.init(case.key, x)
+    same(case.cell.init(case.key, shape), params, 0.0, "init from an array and from its shape")
+    for leaf in floats(params):
+        assert bool(jnp.isfinite(leaf).all()), "init makes parameters that are not finite"
+
+
+def closing(case: Case) -> None:
+    """The carry's type stays what it is, whatever the precision of params and x."""
+    for params_dtype in (jnp.float64, jnp.float32, jnp.bfloat16):
+        for x_dtype in (jnp.float64, jnp.float32, jnp.bfloat16):
+            params = cast(case.params, params_dtype)
+            x = cast(at(case.xs, 0), x_dtype)
+            carry = case.cell.carry(params, x)
+            after, _ = case.cell.step(params, carry, x)
+            what = f"the carry with {params_dtype.__name__} params and {x_dtype.__name__} x"
+            got, want = (jax.tree.map(_type, tree) for tree in (after, carry))
+            assert got == want, f"{what} goes in as {want} and comes out as {got}"
+
+
+def cast(tree: Any, dtype: Any) -> Any:
+    return jax.tree.map(
+        lambda a: a.astype(dtype) if jnp.issubdtype(a.dtype, jnp.floating) else a, tree
+    )
+
+
+def _type(leaf: Any) -> str:
+    return f"{leaf.dtype}{list(leaf.shape)}"
+
+
+def emptiness(case: Case) -> None:
+    """No time step gives the carry back; no row gives no row; one of each is no exception."""
+    carry, ys = case.run(xs=at(case.xs, slice(0, 0)), carry=case.carry)
+    same(carry, case.carry, 0.0, "the carry after no step")
+    assert all(y.shape[0] == 0 for y in jax.tree.leaves(ys)), "no step gave outputs"
+    nobody = (slice(None), slice(0, 0))
+    carry, ys = case.run(xs=at(case.xs, nobody))
+    assert all(leaf.shape[0] == 0 for leaf in jax.tree.leaves(carry)), "no row gave a carry"
+    carry, ys = case.run(xs=at(case.xs, slice(0, 1)), carry=case.carry)
+    state, y = case.cell.step(case.params, case.carry, at(case.xs, 0))
+    same((carry, at(ys, 0)), (state, y), case.tolerance, "one step")
+
+
+def structure(case: Case) -> None:
+    """The structure the engine finds is there: superposition holds, the Jacobian is diagonal."""
+    problem = problem_of(case.cell, case.params, case.xs, case.carry, None, None, None, False)
+    loop = problem.traced.loop
+    assert loop is not None, "JAX made no loop"
+    parts = split(loop.step, loop.num_consts, loop.num_carry)
+    found = find(parts)
+    if found.kind > Kind.ELEMENTWISE or not all(map(is_float, parts.carry)):
+        return
+    x = at(case.xs, 0)
+
+    def step(carry: Any) -> Any:
+        return case.cell.step(case.params, carry, x)[0]
+
+    if found.kind <= Kind.AFFINE:
+        other = jax.tree.map(lambda a: 1.5 - a, case.carry)
+        both = jax.tree.map(lambda a, b: 0.25 * a + 0.75 * b, case.carry, other)
+        mixed = jax.tree.map(lambda a, b: 0.25 * a + 0.75 * b, step(case.carry), step(other))
+        same(step(both), mixed, case.tolerance, f"superposition ({found.kind})")
+    jacobian = jax.jacobian(step)(case.carry)
+    for block in jax.tree.leaves(jacobian):
+        n = block.ndim // 2
+        matrix = block.reshape(int(jnp.prod(jnp.array(block.shape[:n]))), -1)
+        off = matrix - jnp.diag(jnp.diag(matrix))
+        assert not bool(jnp.any(off)), f"found {found.kind}, but its Jacobian is not diagonal"
+
+
+NUMBERS: dict[str, Callable[[Case], None]] = {
+    "init is a function of key and shape": initialising,
+    "the carry keeps its type": closing,
+    "nothing and one are sizes too": emptiness,
+    "structure found is there": structure,
+}

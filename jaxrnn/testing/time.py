@@ -1,0 +1,133 @@
+"""Laws of time: streaming, splitting, direction, padding, resets, noise, methods."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from jaxrnn import methods
+from jaxrnn.guard import select
+from jaxrnn.testing.case import (
+    METHODS,
+    Case,
+    derivatives,
+    differentiable,
+    is_float,
+    loss_of,
+    same,
+    variations,
+)
+
+
+def at(tree: Any, index: Any) -> Any:
+    return jax.tree.map(lambda a: a[index], tree)
+
+
+def streaming(case: Case) -> None:
+    """Calling `step` for one x after the other is `run`."""
+    carry, ys = case.run(carry=case.carry, method=methods.lax())
+    state, outs = case.carry, []
+    for t in range(case.length):
+        state, y = case.cell.step(case.params, state, at(case.xs, t))
+        outs.append(y)
+    stacked = jax.tree.map(lambda *y: jnp.stack(y), *outs)
+    same((state, stacked), (carry, ys), case.tolerance, "step by step and run()")
+
+
+def splitting(case: Case) -> None:
+    """Running a part, and the rest from its carry, is running the whole."""
+    whole = case.run(carry=case.carry)
+    for t in (1, case.length // 2, case.length - 1):
+        carry, first = case.run(xs=at(case.xs, slice(None, t)), carry=case.carry)
+        carry, last = case.run(xs=at(case.xs, slice(t, None)), carry=carry)
+        ys = jax.tree.map(lambda a, b: jnp.concatenate([a, b]), first, last)
+        same((carry, ys), whole, case.tolerance, f"resuming after {t} steps")
+
+
+def reversing(case: Case) -> None:
+    """`reverse=True` is running the reversed xs and reversing the ys."""
+    got = case.run(carry=case.carry, reverse=True)
+    carry, ys = case.run(xs=at(case.xs, slice(None, None, -1)), carry=case.carry)
+    same(got, (carry, at(ys, slice(None, None, -1))), case.tolerance, "reversed")
+
+
+def agreement(case: Case) -> None:
+    """Every method gives what `methods.lax` gives, and so do its derivatives."""
+    every = variations(case)
+    for name, options in every.items():
+        wanted = derivatives(case, methods.lax(), options)
+        tried = METHODS if name in ("plain", "all at once") else METHODS[:1]
+        for method in (*tried, None):
+            got = derivatives(case, method, options)
+            for what, want in wanted.items():
+                same(got[what], want, case.tolerance, f"{what} of {method or 'method=None'}, {name}")
+
+
+def padding(case: Case) -> None:
+    """What stands at an invalid step changes no output and no gradient; a row ends at its length."""
+    lengths = jnp.arange(case.rows) * case.length // max(case.rows - 1, 1)
+    valid = jnp.arange(case.length)[:, None] < lengths
+    for fill in (jnp.nan, jnp.inf, 1e30):
+        dirty = jax.tree.map(
+            lambda a, fill=fill: select(valid, a, jnp.full_like(a, fill)) if is_float(a) else a,
+            case.xs,
+        )
+        for reverse in (False, True):
+            for method in (methods.lax(), None):
+
+                def loss(params, xs, carry, reverse=reverse, method=method):
+                    out = case.run(
+                        params, xs, carry=carry, lengths=lengths, reverse=reverse, method=method
+                    )
+                    return loss_of(out), out
+
+                def results(xs, loss=loss):
+                    of_floats, values = differentiable(loss, case.params, xs, case.carry)
+                    return jax.grad(of_floats, has_aux=True)(values)
+
+                what = f"padding of {fill}, reverse={reverse}, {method or 'method=None'}"
+                same(results(dirty), results(case.xs), case.tolerance, what)
+    for row in range(case.rows):
+        n = int(lengths[row])
+        one = (slice(None), slice(row, row + 1))
+        carry, ys = case.run(carry=case.carry, lengths=lengths)
+        start = at(case.carry, slice(row, row + 1))
+        alone = case.run(xs=at(at(case.xs, one), slice(None, n)), carry=start)
+        cut = (at(carry, slice(row, row + 1)), at(at(ys, one), slice(None, n)))
+        same(cut, alone, case.tolerance, f"a row of length {n} and the row alone")
+
+
+def resetting(case: Case) -> None:
+    """A reset before step t is a fresh start at t, even from a carry of NaN."""
+    t = case.length // 2
+    resets = jnp.zeros((case.length, case.rows), bool).at[t].set(True)
+    poisoned = jax.tree.map(
+        lambda a: jnp.full_like(a, jnp.nan) if is_float(a) else a, case.carry
+    )
+    for carry in (case.carry, poisoned):
+        last, ys = case.run(carry=carry, resets=resets)
+        fresh = case.run(xs=at(case.xs, slice(t, None)))
+        same((last, at(ys, slice(t, None))), fresh, case.tolerance, f"a reset before step {t}")
+
+
+def noise(case: Case) -> None:
+    """No key, no noise; the same key, the same noise, under every method."""
+    quiet = case.run(method=methods.lax())
+    same(case.run(method=methods.lax()), quiet, 0.0, "two runs without a key")
+    noisy = case.run(key=case.key, method=methods.lax())
+    same(case.run(key=case.key, method=methods.lax()), noisy, 0.0, "two runs with one key")
+    for method in (*METHODS, None):
+        got = case.run(key=case.key, method=method)
+        same(got, noisy, case.tolerance, f"noise under {method or 'method=None'}")
+
+
+TIME: dict[str, Callable[[Case], None]] = {
+    "streaming is running": streaming,
+    "split anywhere and resume": splitting,
+    "reversed is running backwards": reversing,
+    "every method agrees with lax": agreement,
+    "padding is inert": padding,
+    "a reset is a fresh start": resetting,
+    "no key, no noise": noise,
+}

@@ -1,0 +1,156 @@
+"""Laws of transformation: jit, vmap, scan, checkpoint, shard_map, export; JAX's strict modes."""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.sharding import PartitionSpec as P
+
+from jaxrnn import methods
+from jaxrnn.core import run
+from jaxrnn.testing.case import METHODS, Case, derivatives, floats, loss_of, nudge, same
+from jaxrnn.testing.time import at
+
+SOME = (None, METHODS[0], METHODS[2])
+
+
+def jitting(case: Case) -> None:
+    """Compiled and eager runs agree."""
+    with jax.disable_jit():
+        want = case.run()
+    got = jax.jit(lambda params, xs: case.run(params, xs))(case.params, case.xs)
+    same(got, want, case.tolerance, "jit and eager")
+
+
+def batching(case: Case) -> None:
+    """More batch axes are more rows, and no row sees another."""
+    rows = case.run(carry=case.carry)
+    deep = partial(jax.tree.map, lambda a: jnp.stack([a, a], axis=1))
+    got = case.run(xs=deep(case.xs), carry=jax.tree.map(lambda a: jnp.stack([a, a]), case.carry))
+    for i in (0, 1):
+        twin = at(got[0], i), jax.tree.map(lambda a, i=i: a[:, i], got[1])
+        same(twin, rows, case.tolerance, "with two batch axes")
+    for row in range(case.rows):
+        one = slice(row, row + 1)
+        alone = case.run(xs=at(case.xs, (slice(None), one)), carry=at(case.carry, one))
+        both = at(rows[0], one), at(rows[1], (slice(None), one))
+        same(alone, both, case.tolerance, "a row alone and in a batch")
+
+
+def mapping(case: Case) -> None:
+    """vmap over parameters is a loop over them."""
+    other = nudge(case.params, jax.random.key(7))
+    both = jax.tree.map(lambda a, b: jnp.stack([a, b]), case.params, other)
+    for method in SOME:
+
+        def result(params, method=method):
+            def loss(params):
+                return loss_of(case.run(params, method=method))
+
+            out = floats(case.run(params, method=method))
+            return out, floats(jax.grad(loss, allow_int=True)(params))
+
+        mapped = jax.vmap(result)(both)
+        for i, params in enumerate((case.params, other)):
+            got = jax.tree.map(lambda a, i=i: a[i], mapped)
+            same(got, result(params), case.tolerance, f"vmap over params, {method or 'None'}")
+
+
+def nesting(case: Case) -> None:
+    """Inside `lax.scan` and `jax.checkpoint` nothing changes."""
+    for method in SOME:
+
+        def loss(params, method=method):
+            return loss_of(case.run(params, method=method))
+
+        want = jax.grad(loss, allow_int=True)(case.params)
+        got = jax.grad(jax.checkpoint(loss), allow_int=True)(case.params)
+        same(floats(got), floats(want), case.tolerance, f"checkpoint around {method or 'None'}")
+
+        def twice(params, loss=loss):
+            step = lambda total, _: (total + loss(params), None)
+            return jax.lax.scan(step, 0.0, None, length=2)[0]
+
+        got = jax.grad(twice, allow_int=True)(case.params)
+        got = jax.tree.map(lambda a: a / 2, floats(got))
+        same(got, floats(want), case.tolerance, f"lax.scan around {method or 'None'}")
+
+
+def sharding(case: Case) -> None:
+    """Inside `jax.shard_map`, default checking on, nothing changes: forward and gradient."""
+    count = max(n for n in range(1, case.rows + 1) if case.rows % n == 0 and n <= jax.device_count())
+    auto = (jax.sharding.AxisType.Auto,)
+    mesh = jax.make_mesh((count,), ("rows",), auto, devices=jax.devices()[:count])
+
+    def loss(params, xs, method, reduce):
+        carry, ys = run(case.cell, params, xs, method=method)
+        squares = [jnp.sum(jnp.real(v * jnp.conj(v))) for v in floats((carry, ys))]
+        return reduce(sum(squares))
+
+    for method in (methods.lax(), *SOME):
+        want = jax.grad(loss, allow_int=True)(case.params, case.xs, method, lambda v: v)
+        sharded = jax.shard_map(
+            partial(loss, method=method, reduce=lambda v: jax.lax.psum(v, "rows")),
+            mesh=mesh,
+            in_specs=(P(), P(None, "rows")),
+            out_specs=P(),
+        )
+        got = jax.jit(jax.grad(sharded, allow_int=True))(case.params, case.xs)
+        same(floats(got), floats(want), case.tolerance, f"shard_map of {method or 'method=None'}")
+
+
+def exporting(case: Case) -> None:
+    """`jax.export`, to bytes and back."""
+    leaves, tree = jax.tree.flatten((case.params, case.xs))
+    for method in SOME:
+
+        @jax.jit
+        def flat(leaves, method=method):
+            params, xs = tree.unflatten(leaves)
+            return jax.tree.leaves(case.run(params, xs, method=method))
+
+        exported = jax.export.export(flat)(leaves)
+        back = jax.export.deserialize(exported.serialize())
+        same(back.call(leaves), flat(leaves), case.tolerance, f"exported {method or 'None'}")
+
+
+def strictness(case: Case) -> None:
+    """Clean under rank promotion "raise", leak checking and NaN debugging."""
+    with jax.numpy_rank_promotion("raise"), jax.checking_leaks(), jax.debug_nans(True):
+        for method in (methods.lax(), *SOME):
+            derivatives(case, method, {})
+
+
+def tracing(case: Case) -> None:
+    """The step is traced a bounded number of times, and not at all the second time."""
+    traces = []
+
+    def step(*args: Any) -> Any:
+        traces.append(None)
+        return case.cell.step(*args)
+
+    cell = type(case.cell)(
+        name=case.cell.name, init=case.cell.init, carry=case.cell.carry, step=step
+    )
+    once = jax.jit(lambda params, xs: run(cell, params, xs))
+    once(case.params, case.xs)
+    assert len(traces) <= 4, f"one compilation traced the step {len(traces)} times"
+    run(cell, case.params, case.xs)
+    traces.clear()
+    once(case.params, case.xs)
+    run(cell, case.params, case.xs)
+    assert len(traces) <= 1, f"a second call traced the step {len(traces)} times"
+
+
+TRANSFORMS: dict[str, Callable[[Case], None]] = {
+    "jit is eager": jitting,
+    "rows are independent": batching,
+    "vmap over params is a loop": mapping,
+    "inside scan and checkpoint": nesting,
+    "inside shard_map": sharding,
+    "export round trip": exporting,
+    "clean in JAX's strict modes": strictness,
+    "traced once": tracing,
+}
