@@ -6,6 +6,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import core
 
 
 def check_run(
@@ -81,7 +82,7 @@ def check_lengths(lengths: Any, xs: Any, length: int) -> None:
     if not jnp.issubdtype(dtype, jnp.integer):
         raise TypeError(f"lengths must be integers, got {dtype}")
     _check_batch("lengths", np.shape(lengths), xs)
-    if isinstance(lengths, jax.core.Tracer | jax.ShapeDtypeStruct):
+    if isinstance(lengths, core.Tracer | jax.ShapeDtypeStruct):
         return
     values = np.asarray(lengths)
     if values.size and (values.min() < 0 or values.max() > length):

@@ -11,6 +11,7 @@ from jaxrnn import methods
 from jaxrnn.checks import check_run
 from jaxrnn.core import Cell, problem_of, time_flags
 from jaxrnn.engine.explain import WIDTH, Plan
+from jaxrnn.engine.trace import Loop
 from jaxrnn.guard import template
 from jaxrnn.methods.auto import choose
 from jaxrnn.methods.base import Method, Problem
@@ -75,7 +76,7 @@ def explain(
         if isinstance(subject, Cell):
             flags = time_flags(xs, lengths, mask, resets, key)
             start = subject.carry(first, template(xs)) if carry is None else carry
-            problem = problem_of(subject, first, xs, start, *flags.values(), reverse)
+            problem = problem_of(subject, first, xs, start, **flags, reverse=reverse)
             named = {"p": first}
         else:
             name = getattr(subject, "__name__", "step")
@@ -96,25 +97,28 @@ def _explain(problem: Problem, named: dict[str, Any]) -> Explanation:
     xs = ", ".join(jax.typeof(x).str_short(short_dtypes=True) for x in jax.tree.leaves(problem.xs))
     return Explanation(
         subject=f"{problem.name} over {steps} steps" + (f" of {xs}" if xs else ""),
-        plan=None if traced.loop is None else Plan.of(traced.loop, _names(problem, named)),
+        plan=None
+        if traced.loop is None
+        else Plan.of(traced.loop, _names(problem, traced.loop, named)),
         legal=refusals,
         choice=methods.lax() if refusals["scan()"] else methods.scan(**options._asdict()),
         because=because,
     )
 
 
-def _names(problem: Problem, named: dict[str, Any]) -> dict[Any, str]:
+def _names(problem: Problem, loop: Loop, named: dict[str, Any]) -> dict[Any, str]:
     """What the inputs of the step are called: by their place in the params, the carry and xs."""
-    carry = _paths("", problem.carry) if hasattr(problem.carry, "_fields") else None
-    xs = problem.xs if hasattr(problem.xs, "_fields") else None
-    carry_names = list(carry or _paths("h", problem.carry))
-    x_names = list(_paths("", xs) if xs is not None else _paths("x", problem.xs))
+    roots = [("h", problem.carry), ("x", problem.xs)]
+    # A NamedTuple names its fields itself: h and c of an LSTM, x and valid of a masked step.
+    inputs = [
+        name
+        for root, tree in roots
+        for name in _paths("" if hasattr(tree, "_fields") else root, tree)
+    ]
     known = {id(v): name for root, tree in named.items() for name, v in _paths(root, tree).items()}
-    consts = [known.get(id(v)) for v in problem.traced.loop_consts()]
-    unnamed = (f"c{i}" for i in range(len(consts)))
-    const_names = [name or next(unnamed) for name in consts]
-    step = problem.traced.loop.step
-    return dict(zip(step.invars, [*const_names, *carry_names, *x_names], strict=True))
+    labels = problem.traced.labels(inputs, known)
+    letters = (f"c{i}" for i in range(len(labels)))
+    return {v: name or next(letters) for v, name in zip(loop.step.invars, labels, strict=True)}
 
 
 def _paths(root: str, tree: Any) -> dict[str, Any]:

@@ -22,7 +22,7 @@ def indrnn(
     *,
     activation: Callable[[jax.Array], jax.Array] = jax.nn.relu,
     input_init: parts.Initialiser = parts.glorot,
-    recurrent_init: parts.Initialiser = jax.nn.initializers.uniform(1.0),
+    recurrent_init: parts.Initialiser = parts.uniform,
     dtype: Any = None,
 ) -> Cell:
     """Independently recurrent network: hₜ = φ(xₜ·W + u ∘ hₜ₋₁ + b), yₜ = hₜ.

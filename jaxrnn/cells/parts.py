@@ -13,7 +13,7 @@ Initialiser = Callable[..., jax.Array]  # key, shape, dtype -> array
 
 glorot = jax.nn.initializers.glorot_uniform()  # Glorot & Bengio 2010
 orthogonal = jax.nn.initializers.orthogonal()  # Saxe et al. 2014
-zeros = jax.nn.initializers.zeros
+uniform = jax.nn.initializers.uniform(1.0)
 
 
 def sigmoid(x: jax.Array) -> jax.Array:
@@ -40,6 +40,7 @@ def cell(
 
     @functools.wraps(step)
     def textbook(p: Any, carry: Any, x: Any, key: Any = None) -> tuple[Any, Any]:
+        del key  # no noise
         with jax.numpy_rank_promotion("allow"):
             return step(p, carry, x)
 

@@ -4,13 +4,26 @@ import math
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from jaxrnn.engine.jaxprs import LIGHT, Eqn, count, reads, size, subjaxprs
+from jaxrnn.engine.jaxprs import LIGHT, Eqn, count, reads, shape, size, subjaxprs
 
 PRODUCTS = frozenset(["dot_general", "conv_general_dilated"])
 # Moves or renames elements and computes nothing.
 _MOVES = LIGHT & frozenset(
-    "broadcast_in_dim concatenate convert_element_type copy copy_p expand_dims iota reshape rev"
-    " slice split squeeze stop_gradient".split()
+    [
+        "broadcast_in_dim",
+        "concatenate",
+        "convert_element_type",
+        "copy",
+        "copy_p",
+        "expand_dims",
+        "iota",
+        "reshape",
+        "rev",
+        "slice",
+        "split",
+        "squeeze",
+        "stop_gradient",
+    ]
 ) | frozenset(["transpose", "gather", "dynamic_slice", "pvary"])
 
 
@@ -44,11 +57,11 @@ def flops(eqn: Eqn) -> int:
     name = eqn.primitive.name
     if name == "dot_general":
         (contracted, _), _ = eqn.params["dimension_numbers"]
-        shape = eqn.invars[0].aval.shape
-        return 2 * count(eqn.outvars[0]) * math.prod(shape[axis] for axis in contracted)
+        sizes = shape(eqn.invars[0])
+        return 2 * count(eqn.outvars[0]) * math.prod(sizes[axis] for axis in contracted)
     if name == "conv_general_dilated":
         kernel, features = eqn.invars[1], eqn.params["dimension_numbers"].rhs_spec[0]
-        return 2 * count(eqn.outvars[0]) * count(kernel) // kernel.aval.shape[features]
+        return 2 * count(eqn.outvars[0]) * count(kernel) // shape(kernel)[features]
     if inner := subjaxprs(eqn):
         each = [sum(map(flops, sub.eqns)) for sub in inner]
         # Of the branches of a cond one runs; a nested scan runs its length.

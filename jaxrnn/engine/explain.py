@@ -5,16 +5,18 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from jaxrnn.engine.cost import Cost
-from jaxrnn.engine.defer import taps_of
 from jaxrnn.engine.jaxprs import Atom, Eqn, Jaxpr, Var, is_float, is_var, reads, source
 from jaxrnn.engine.recurrence import Recurrence
 from jaxrnn.engine.split import Parts, split
 from jaxrnn.engine.structure import Structure, find
+from jaxrnn.engine.taps import taps_of
 from jaxrnn.engine.trace import Loop
 
 WIDTH = 80
 _INFIX = {"dot_general": "·", "add": "+", "add_any": "+", "sub": "-", "mul": "*", "div": "/"}
-_PLAIN = frozenset("broadcast_in_dim reshape squeeze expand_dims copy copy_p pvary".split())
+_PLAIN = frozenset(
+    ["broadcast_in_dim", "reshape", "squeeze", "expand_dims", "copy", "copy_p", "pvary"]
+)
 
 
 class Plan(NamedTuple):

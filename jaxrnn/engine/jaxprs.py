@@ -9,32 +9,93 @@ source lines and their name stacks.
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeGuard
 
 import jax
 import jax.numpy as jnp
+from jax import core
 from jax.extend import core as jex
 from jax.extend import source_info_util
 
 Jaxpr: TypeAlias = jex.Jaxpr
 Eqn: TypeAlias = jex.JaxprEqn
 Var: TypeAlias = jex.Var
-Atom: TypeAlias = jex.Var | jex.Literal
+Atom: TypeAlias = Any  # a Var or a Literal
 
 # Elementwise arithmetic and data movement: cheap enough to do twice, so never a
 # reason to keep a T-long array. No transcendental, no reduction, no product of matrices.
 LIGHT = frozenset(
-    "abs add and broadcast_in_dim complex concatenate conj convert_element_type copy copy_p eq"
-    " expand_dims ge gt imag integer_pow iota is_finite le lt max min mul ne neg not or real"
-    " reshape rev select_n sign slice split square squeeze stop_gradient sub xor".split()
+    [
+        "abs",
+        "add",
+        "and",
+        "broadcast_in_dim",
+        "complex",
+        "concatenate",
+        "conj",
+        "convert_element_type",
+        "copy",
+        "copy_p",
+        "eq",
+        "expand_dims",
+        "ge",
+        "gt",
+        "imag",
+        "integer_pow",
+        "iota",
+        "is_finite",
+        "le",
+        "lt",
+        "max",
+        "min",
+        "mul",
+        "ne",
+        "neg",
+        "not",
+        "or",
+        "real",
+        "reshape",
+        "rev",
+        "select_n",
+        "sign",
+        "slice",
+        "split",
+        "square",
+        "squeeze",
+        "stop_gradient",
+        "sub",
+        "xor",
+    ]
 )
 
 # Run under `vmap` over time these would cost more (a `cond` becomes both its
 # branches), draw other random numbers, or may have no batching rule at all.
 PINNED = frozenset(
-    "while cond pure_callback io_callback debug_callback ffi_call pallas_call custom_lin"
-    " rng_bit_generator rng_uniform shard_map all_gather all_to_all axis_index pgather pmax pmin"
-    " ppermute psum psum2 psum_invariant psum_scatter reduce_scatter".split()
+    [
+        "while",
+        "cond",
+        "pure_callback",
+        "io_callback",
+        "debug_callback",
+        "ffi_call",
+        "pallas_call",
+        "custom_lin",
+        "rng_bit_generator",
+        "rng_uniform",
+        "shard_map",
+        "all_gather",
+        "all_to_all",
+        "axis_index",
+        "pgather",
+        "pmax",
+        "pmin",
+        "ppermute",
+        "psum",
+        "psum2",
+        "psum_invariant",
+        "psum_scatter",
+        "reduce_scatter",
+    ]
 )
 
 
@@ -45,7 +106,7 @@ def part(jaxpr: Jaxpr, invars: Iterable[Var], outvars: Iterable[Atom], eqns: Ite
 
 def evaluate(jaxpr: Jaxpr, *values: Any) -> list[Any]:
     """Runs a jaxpr that has no constants of its own."""
-    return jax.core.eval_jaxpr(jaxpr, (), *values)
+    return core.eval_jaxpr(jaxpr, (), *values)
 
 
 def apply(
@@ -62,11 +123,16 @@ def apply(
     if called_from is None:
         return evaluate(single, *values)
     with written_at(called_from):
-        return jax.core.eval_jaxpr(single, (), *values, propagate_source_info=False)
+        return core.eval_jaxpr(single, (), *values, propagate_source_info=False)
 
 
-def is_var(atom: Atom) -> bool:
+def is_var(atom: Atom) -> TypeGuard[Var]:
     return not isinstance(atom, jex.Literal)
+
+
+def value(env: Mapping[Var, Any], atom: Atom) -> Any:
+    """What an atom stands for: the value of a variable, or the literal itself."""
+    return env[atom] if is_var(atom) else atom.val
 
 
 def reads(eqn: Eqn) -> list[Var]:
@@ -89,15 +155,23 @@ def needed(eqns: Sequence[Eqn], wanted: Iterable[Atom]) -> list[Eqn]:
     return kept[::-1]
 
 
+def shape(atom: Atom) -> tuple[int, ...]:
+    return atom.aval.shape
+
+
+def dtype(atom: Atom) -> Any:
+    return atom.aval.dtype
+
+
 def count(atom: Atom) -> int:
     """How many elements a value has."""
-    return math.prod(atom.aval.shape)
+    return math.prod(shape(atom))
 
 
 def size(atom: Atom) -> int:
     """Bytes of a value; an element of an extended dtype (a PRNG key) counts as 16."""
-    dtype = atom.aval.dtype
-    return count(atom) * (16 if jnp.issubdtype(dtype, jax.dtypes.extended) else dtype.itemsize)
+    kind = dtype(atom)
+    return count(atom) * (16 if jnp.issubdtype(kind, jax.dtypes.extended) else kind.itemsize)
 
 
 def is_float(value: Any) -> bool:
@@ -115,14 +189,14 @@ def is_pinned(eqn: Eqn) -> bool:
     """Whether an equation has to run where the user wrote it, once per time step."""
     if eqn.effects or eqn.primitive.name in PINNED:
         return True
-    if any(_draws_differently_batched(v.aval) for v in eqn.invars):
+    if any(_draws_differently_batched(v) for v in eqn.invars):
         return True
     return any(is_pinned(inner) for sub in subjaxprs(eqn) for inner in sub.eqns)
 
 
-def _draws_differently_batched(aval: Any) -> bool:
+def _draws_differently_batched(key: Atom) -> bool:
     # Only threefry promises vmap(draw)(keys)[t] == draw(keys[t]).
-    return jnp.issubdtype(aval.dtype, jax.dtypes.prng_key) and "fry" not in str(aval.dtype)
+    return jnp.issubdtype(dtype(key), jax.dtypes.prng_key) and "fry" not in str(dtype(key))
 
 
 def source(eqn: Eqn) -> str:

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from jaxrnn.engine.defer import deferred
-from jaxrnn.engine.jaxprs import evaluate, is_var
+from jaxrnn.engine.jaxprs import dtype, evaluate, is_var, shape, value
 from jaxrnn.engine.recurrence import Recurrence, plain
 from jaxrnn.engine.split import Parts, split
 from jaxrnn.engine.timewise import all_times
@@ -46,8 +46,8 @@ def execute(loop: Loop, values: Sequence[Any], *, reverse: bool, options: Option
     def all_steps(v: Any) -> Any:
         if is_var(v) and v in streams:
             return streams[v]
-        value = at[v] if is_var(v) else jnp.asarray(v.val, v.aval.dtype)
-        return jnp.broadcast_to(value, (loop.length, *v.aval.shape))
+        constant = jnp.asarray(value(at, v), dtype(v))
+        return jnp.broadcast_to(constant, (loop.length, *shape(v)))
 
     carry = loop.step.invars[loop.num_consts : loop.num_consts + loop.num_carry]
     return [final[v] for v in carry] + [all_steps(v) for v in parts.ys]
@@ -64,15 +64,15 @@ def _stretch(
 ) -> tuple[list[Any], list[Any]]:
     """Runs `length` steps: all that comes before the loop, the loop, all that comes after."""
     n, m = len(known), len(parts.carry)
-    streams = dict(zip(parts.xs, xs, strict=True))
+    streams: dict[Any, Any] = dict(zip(parts.xs, xs, strict=True))
     before = all_times(parts.before, [*known, *xs], parts.xs)
-    streams |= zip(parts.before.outvars, before, strict=True)
+    streams.update(zip(parts.before.outvars, before, strict=True))
 
     recurrence = Recurrence(parts.during, n, m, length, reverse, options.unroll)
     inside = [streams[v] for v in parts.during.invars[n + m :]]
     loop = deferred if options.defer else plain
     last, outs = loop(recurrence, known, carry, inside)
-    streams |= zip(parts.during.outvars[m:], outs, strict=True)
+    streams.update(zip(parts.during.outvars[m:], outs, strict=True))
 
     into_after = parts.after.invars[n:]
     after = all_times(parts.after, [*known, *(streams[v] for v in into_after)], into_after)

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 from jax import lax
 from jax.extend import core as jex
 
-from jaxrnn.engine.jaxprs import Eqn, Jaxpr, apply, is_pinned, is_var, written_at
+from jaxrnn.engine.jaxprs import Eqn, Jaxpr, apply, dtype, is_pinned, is_var, shape, written_at
 
 CALLS = frozenset(["jit", "pjit", "closed_call"])
 
@@ -62,8 +62,10 @@ def _walk(
         if eqn.primitive.name in CALLS and not eqn.effects:
             callee = eqn.params["call_jaxpr" if "call_jaxpr" in eqn.params else "jaxpr"]
             # What the caller reads elsewhere too is no summand of the callee's alone.
-            shared = [is_var(v) and uses[v] > 1 for v in eqn.invars]
-            operands = [v._replace(terms=()) if s else v for v, s in zip(operands, shared)]
+            operands = [
+                value._replace(terms=()) if is_var(v) and uses[v] > 1 else value
+                for v, value in zip(eqn.invars, operands, strict=True)
+            ]
             results = _walk(callee.jaxpr, callee.consts, operands, call or eqn)
         elif _is_sum(eqn):
             with written_at(call or eqn):
@@ -91,7 +93,7 @@ def _keep(jaxpr: Jaxpr, eqn: Eqn, operands: Sequence[Value], call: Eqn | None) -
 
 def _is_sum(eqn: Eqn) -> bool:
     # Operands may have axes of size 1 that the sum stretches (a bias), but no other dtype or rank.
-    kinds = {(len(v.aval.shape), v.aval.dtype) for v in (*eqn.invars, *eqn.outvars)}
+    kinds = {(len(shape(v)), dtype(v)) for v in (*eqn.invars, *eqn.outvars)}
     return eqn.primitive.name in ("add", "add_any") and len(kinds) == 1
 
 
@@ -117,15 +119,16 @@ def _contracts_pieces(eqn: Eqn, operands: Sequence[Value]) -> bool:
     if eqn.primitive.name != "dot_general":
         return False
     contracting, _ = eqn.params["dimension_numbers"]
-    return any(
-        value.pieces and len({p.needs for p in value.pieces}) > 1 and tuple(dims) == (value.axis,)
-        for value, dims in zip(operands, contracting, strict=True)
-    )
+    return any(map(_regroups, operands, contracting))
+
+
+def _regroups(value: Value, contracted: Sequence[int]) -> bool:
+    return tuple(contracted) == (value.axis,) and len({p.needs for p in value.pieces}) > 1
 
 
 def _distribute(eqn: Eqn, operands: Sequence[Value]) -> Value:
     contracting, _ = eqn.params["dimension_numbers"]
-    side = 0 if operands[0].pieces and (operands[0].axis,) == tuple(contracting[0]) else 1
+    side = 0 if _regroups(operands[0], contracting[0]) else 1
     whole, other = operands[side], operands[1 - side]
     axis = contracting[1 - side][0]
     terms: list[Value] = []

@@ -47,8 +47,8 @@ class Parts:
     """
 
     whole: Jaxpr
-    consts: list[Var]  # invariant inputs, carries that never change among them
-    carry: list[Var]  # the carries that change
+    consts: list[Var]
+    carry: list[Var]
     xs: list[Var]
     once: Jaxpr
     before: Jaxpr
@@ -59,7 +59,7 @@ class Parts:
 
     @property
     def invariant(self) -> list[Var]:
-        return [*self.consts, *self.once.outvars]
+        return [*self.consts, *filter(is_var, self.once.outvars)]
 
 
 Level = Callable[[Var], Needs]
@@ -74,12 +74,6 @@ def split(jaxpr: Jaxpr, num_consts: int, num_carry: int, *, hoist: bool = True) 
     carry = list(jaxpr.invars[num_consts : num_consts + num_carry])
     xs = list(jaxpr.invars[num_consts + num_carry :])
     next_carry, ys = list(jaxpr.outvars[:num_carry]), list(jaxpr.outvars[num_carry:])
-
-    # A carry that comes back as it went in is a constant.
-    kept = {v for v, new in zip(carry, next_carry, strict=True) if v is new}
-    next_carry = [new for new in next_carry if new not in kept]
-    consts += [v for v in carry if v in kept]
-    carry = [v for v in carry if v not in kept]
 
     eqns = needed(jaxpr.eqns, [*next_carry, *ys])
     level = levels(eqns, xs, carry)
@@ -100,7 +94,7 @@ def split(jaxpr: Jaxpr, num_consts: int, num_carry: int, *, hoist: bool = True) 
         return list(dict.fromkeys(v for v in atoms if v not in made))
 
     after_in = [v for v in read(after, ys) if level(v) is not Needs.NOTHING]
-    during_out = [v for v in after_in if level(v) is Needs.CARRY or not hoist and v not in xs]
+    during_out = [v for v in after_in if level(v) is Needs.CARRY or (not hoist and v not in xs)]
     during_in = [v for v in read(during, [*next_carry, *during_out]) if level(v) is Needs.X]
     crossing = dict.fromkeys([*during_in, *after_in])
     before_out = [v for v in crossing if level(v) is Needs.X and v not in {*xs, *during_out}]

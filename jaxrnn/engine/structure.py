@@ -14,7 +14,18 @@ from typing import NamedTuple
 
 import jax.numpy as jnp
 
-from jaxrnn.engine.jaxprs import Atom, Eqn, Var, count, is_float, is_var, source, subjaxprs
+from jaxrnn.engine.jaxprs import (
+    Atom,
+    Eqn,
+    Var,
+    count,
+    dtype,
+    is_float,
+    is_var,
+    shape,
+    source,
+    subjaxprs,
+)
 from jaxrnn.engine.rewrite import CALLS
 from jaxrnn.engine.split import Parts
 
@@ -55,14 +66,82 @@ class Structure(NamedTuple):
 
 # Linear in each float operand, element by element.
 _LINEAR = frozenset(
-    "add add_any sub neg copy copy_p reshape squeeze expand_dims broadcast_in_dim"
-    " convert_element_type pvary pcast".split()
+    [
+        "add",
+        "add_any",
+        "sub",
+        "neg",
+        "copy",
+        "copy_p",
+        "reshape",
+        "squeeze",
+        "expand_dims",
+        "broadcast_in_dim",
+        "convert_element_type",
+        "pvary",
+        "pcast",
+    ]
 )
 _ELEMENTWISE = frozenset(
-    "abs acos acosh and asin asinh atan atan2 atanh cbrt ceil clamp conj cos cosh digamma eq erf"
-    " erf_inv erfc exp exp2 expm1 floor ge gt imag integer_pow is_finite le lgamma log log1p"
-    " logistic lt max min ne nextafter not or pow real complex rem round rsqrt sign sin sinh sqrt"
-    " square stop_gradient tan tanh xor reduce_precision".split()
+    [
+        "abs",
+        "acos",
+        "acosh",
+        "and",
+        "asin",
+        "asinh",
+        "atan",
+        "atan2",
+        "atanh",
+        "cbrt",
+        "ceil",
+        "clamp",
+        "conj",
+        "cos",
+        "cosh",
+        "digamma",
+        "eq",
+        "erf",
+        "erf_inv",
+        "erfc",
+        "exp",
+        "exp2",
+        "expm1",
+        "floor",
+        "ge",
+        "gt",
+        "imag",
+        "integer_pow",
+        "is_finite",
+        "le",
+        "lgamma",
+        "log",
+        "log1p",
+        "logistic",
+        "lt",
+        "max",
+        "min",
+        "ne",
+        "nextafter",
+        "not",
+        "or",
+        "pow",
+        "real",
+        "complex",
+        "rem",
+        "round",
+        "rsqrt",
+        "sign",
+        "sin",
+        "sinh",
+        "sqrt",
+        "square",
+        "stop_gradient",
+        "tan",
+        "tanh",
+        "xor",
+        "reduce_precision",
+    ]
 )
 # A function with a derivative of its own is no better than elementwise: its slope is not its
 # derivative, and methods that linearise would tell.
@@ -85,7 +164,7 @@ def _of_leaf(v: Var) -> Kind:
     """What a carry leaf starts as: integers, bools and keys have no slope to be affine in."""
     if is_float(v):
         return Kind.AFFINE
-    return Kind.ELEMENTWISE if jnp.issubdtype(v.aval.dtype, jnp.number) else Kind.DENSE
+    return Kind.ELEMENTWISE if jnp.issubdtype(dtype(v), jnp.number) else Kind.DENSE
 
 
 def _at_least(found: Dependence, kind: Kind) -> Dependence:
@@ -133,21 +212,20 @@ def _keeps_elements(eqn: Eqn, carried: Sequence[Atom]) -> bool:
 
     A reshape keeps the order of elements; stretching an axis, or picking from one, does not.
     """
-    return all(
-        count(out) == count(v) for out in eqn.outvars for v in carried if v.aval.shape
-    ) and all(v.aval.shape or not out.aval.shape for out in eqn.outvars for v in carried)
+    return all(count(out) == count(v) for out in eqn.outvars for v in carried if shape(v)) and all(
+        shape(v) or not shape(out) for out in eqn.outvars for v in carried
+    )
 
 
 def _stays_float(eqn: Eqn, carried: Sequence[Atom]) -> bool:
     """A cast from or to integers rounds; one from complex to real drops a part."""
-    kinds = {jnp.issubdtype(v.aval.dtype, jnp.complexfloating) for v in carried}
-    outs = {jnp.issubdtype(v.aval.dtype, jnp.complexfloating) for v in eqn.outvars}
+    kinds = {jnp.issubdtype(dtype(v), jnp.complexfloating) for v in carried}
+    outs = {jnp.issubdtype(dtype(v), jnp.complexfloating) for v in eqn.outvars}
     return all(is_float(v) for v in (*carried, *eqn.outvars)) and (outs == {True} or kinds == outs)
 
 
 def _inside(eqn: Eqn, inputs: Sequence[Kind]) -> Kind:
     """The kind of a call, from the equations of the function it calls."""
-
     bodies = [j for j in subjaxprs(eqn) if len(j.invars) == len(inputs)]
     if not bodies:
         return Kind.DENSE
@@ -159,7 +237,6 @@ def _inside(eqn: Eqn, inputs: Sequence[Kind]) -> Kind:
 
 def _walk_calls(eqns: Sequence[Eqn], env: dict[Var, Dependence]) -> None:
     """As `_walk`, where calls have not been inlined."""
-
     for eqn in eqns:
         if eqn.primitive.name in CALLS:
             kinds = [env[v].kind if is_var(v) and v in env else Kind.FREE for v in eqn.invars]

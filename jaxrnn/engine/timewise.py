@@ -7,7 +7,7 @@ from typing import Any
 import jax
 from jax import lax
 
-from jaxrnn.engine.jaxprs import Eqn, Jaxpr, Var, apply, is_var, reads
+from jaxrnn.engine.jaxprs import Eqn, Jaxpr, Var, apply, is_var, reads, value
 
 
 def all_times(jaxpr: Jaxpr, values: Sequence[Any], streams: Iterable[Var]) -> list[Any]:
@@ -21,7 +21,7 @@ def all_times(jaxpr: Jaxpr, values: Sequence[Any], streams: Iterable[Var]) -> li
     for eqn in jaxpr.eqns:
         env |= zip(eqn.outvars, apply_all_times(jaxpr, eqn, env, timed), strict=True)
         timed |= set(eqn.outvars)
-    return [env[v] for v in jaxpr.outvars]
+    return [value(env, v) for v in jaxpr.outvars]
 
 
 def apply_all_times(jaxpr: Jaxpr, eqn: Eqn, env: Mapping[Var, Any], timed: set[Var]) -> list[Any]:
@@ -59,7 +59,7 @@ def _flattens(eqn: Eqn, timed: set[Var]) -> bool:
 def _flat_product(eqn: Eqn, env: Mapping[Var, Any], timed: set[Var]) -> Any:
     contracting, _ = eqn.params["dimension_numbers"]
     side = 0 if eqn.invars[0] in timed else 1
-    rows, weight = env[eqn.invars[side]], env[eqn.invars[1 - side]]
+    rows, weight = value(env, eqn.invars[side]), value(env, eqn.invars[1 - side])
     over = [axis + 1 for axis in contracting[side]]
     kept = [axis for axis in range(rows.ndim) if axis not in over]
     rows = lax.transpose(rows, [*kept, *over])

@@ -5,14 +5,14 @@ type, of weak types, of lengths, of what varies over a mesh. What comes out is i
 `scan` equation, which the engine then runs in its own way.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
 from jax import lax
 from jax.extend import core as jex
 
-from jaxrnn.engine.jaxprs import Jaxpr, apply, is_var, part, subjaxprs
+from jaxrnn.engine.jaxprs import Jaxpr, apply, is_var, part, shape, subjaxprs, value
 from jaxrnn.engine.rewrite import Needs, Value, normalise
 
 Step = Callable[[Any, Any], tuple[Any, Any]]
@@ -48,20 +48,22 @@ class Traced(NamedTuple):
         env |= zip(jaxpr.invars, self.inputs, strict=True)
         for eqn in jaxpr.eqns:
             if self.loop is not None and eqn.primitive.name == "scan":
-                values = [env[v] if is_var(v) else v.val for v in eqn.invars]
+                values = [value(env, v) for v in eqn.invars]
                 results = execute(self.loop, values)
             else:
                 results = apply(jaxpr, eqn, env)
             env |= zip(eqn.outvars, results, strict=True)
-        outs = [env[v] if is_var(v) else v.val for v in jaxpr.outvars]
+        outs = [value(env, v) for v in jaxpr.outvars]
         return jax.tree.unflatten(self.out_tree, outs)
 
-    def loop_consts(self) -> list[Any]:
-        """The values the step closes over; None for one that is computed on the way."""
+    def labels(self, inputs: Sequence[str], consts: Mapping[int, str]) -> list[str | None]:
+        """What the loop is given, by the labels of the inputs and, by `id`, of closed-over values."""
         jaxpr = self.jaxpr.jaxpr
-        env = dict(zip(jaxpr.constvars, self.jaxpr.consts, strict=True))
+        closed_over = zip(jaxpr.constvars, self.jaxpr.consts, strict=True)
+        known = {v: consts.get(id(c)) for v, c in closed_over}
+        known |= zip(jaxpr.invars, inputs, strict=True)
         [eqn] = [e for e in jaxpr.eqns if e.primitive.name == "scan"]
-        return [env.get(v) for v in eqn.invars[: self.loop.num_consts] if is_var(v)]
+        return [known.get(v) if is_var(v) else None for v in eqn.invars]
 
     def run_as_traced(self) -> tuple[Any, Any]:
         outs = jex.jaxpr_as_fun(self.jaxpr)(*self.inputs)
@@ -86,7 +88,9 @@ def trace(
     for eqn in jaxpr.jaxpr.eqns:
         if eqn.primitive.name == "scan":
             [step] = subjaxprs(eqn)
-            num_carry = len(jax.tree.leaves(init))
+            # Carries that never change are consts by now. What is stacked has an axis more outside.
+            pairs = zip(step.outvars, eqn.outvars, strict=True)
+            num_carry = sum(len(shape(v)) == len(shape(out)) for v, out in pairs)
             num_xs = len(jax.tree.leaves(xs))
             loop = Loop(
                 step=part(step, [*step.constvars, *step.invars], step.outvars, step.eqns),

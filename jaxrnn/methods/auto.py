@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import jax
 
-from jaxrnn.engine.jaxprs import Eqn, size
+from jaxrnn.engine.jaxprs import Eqn, reads, shape, size
 from jaxrnn.engine.loop import Options
 from jaxrnn.engine.scan import run_traced
 from jaxrnn.engine.split import Parts, split
@@ -104,8 +104,7 @@ def _product(eqn: Eqn, parts: Parts) -> tuple[int, int] | None:
     for side in (0, 1):
         rows, weight = eqn.invars[side], eqn.invars[1 - side]
         if weight in parts.invariant:
-            shape = rows.aval.shape
-            kept = [n for axis, n in enumerate(shape) if axis not in contracting[side]]
+            kept = [n for axis, n in enumerate(shape(rows)) if axis not in contracting[side]]
             return math.prod(kept), size(weight)
     return None
 
@@ -113,4 +112,4 @@ def _product(eqn: Eqn, parts: Parts) -> tuple[int, int] | None:
 def _slices_stream(parts: Parts) -> bool:
     streams = set(parts.before.outvars)
     slicing = (e for e in parts.during.eqns if e.primitive.name in ("slice", "split"))
-    return any(v in streams for e in slicing for v in e.invars)
+    return any(v in streams for e in slicing for v in reads(e))

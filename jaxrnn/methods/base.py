@@ -5,8 +5,6 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-import jax
-
 from jaxrnn.engine.trace import Traced, trace
 
 
@@ -26,7 +24,7 @@ class Problem:
         return trace(self.step, self.carry, self.xs, self.length, self.reverse)
 
 
-def _never(problem: Problem, options: Any) -> str | None:
+def _never(_problem: Problem, _options: Any) -> str | None:
     return None
 
 

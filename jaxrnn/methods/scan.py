@@ -40,7 +40,7 @@ def _run(problem: Problem, options: Options) -> tuple[Any, Any]:
     return run_traced(problem.traced, problem.reverse, options)
 
 
-def _refuses(problem: Problem, options: Options) -> str | None:
+def _refuses(problem: Problem, _: Options) -> str | None:
     loop = problem.traced.loop
     if loop is None or not loop.step.effects:
         return None

@@ -61,7 +61,9 @@ def agreement(case: Case) -> None:
         for method in (*tried, None):
             got = derivatives(case, method, options)
             for what, want in wanted.items():
-                same(got[what], want, case.tolerance, f"{what} of {method or 'method=None'}, {name}")
+                same(
+                    got[what], want, case.tolerance, f"{what} of {method or 'method=None'}, {name}"
+                )
 
 
 def padding(case: Case) -> None:
@@ -102,9 +104,7 @@ def resetting(case: Case) -> None:
     """A reset before step t is a fresh start at t, even from a carry of NaN."""
     t = case.length // 2
     resets = jnp.zeros((case.length, case.rows), bool).at[t].set(True)
-    poisoned = jax.tree.map(
-        lambda a: jnp.full_like(a, jnp.nan) if is_float(a) else a, case.carry
-    )
+    poisoned = jax.tree.map(lambda a: jnp.full_like(a, jnp.nan) if is_float(a) else a, case.carry)
     for carry in (case.carry, poisoned):
         last, ys = case.run(carry=carry, resets=resets)
         fresh = case.run(xs=at(case.xs, slice(t, None)))

@@ -40,7 +40,7 @@ def batching(case: Case) -> None:
 
 
 def mapping(case: Case) -> None:
-    """vmap over parameters is a loop over them."""
+    """Vmap over parameters is a loop over them."""
     other = nudge(case.params, jax.random.key(7))
     both = jax.tree.map(lambda a, b: jnp.stack([a, b]), case.params, other)
     for method in SOME:
@@ -70,7 +70,9 @@ def nesting(case: Case) -> None:
         same(floats(got), floats(want), case.tolerance, f"checkpoint around {method or 'None'}")
 
         def twice(params, loss=loss):
-            step = lambda total, _: (total + loss(params), None)
+            def step(total, _):
+                return total + loss(params), None
+
             return jax.lax.scan(step, 0.0, None, length=2)[0]
 
         got = jax.grad(twice, allow_int=True)(case.params)
@@ -80,7 +82,9 @@ def nesting(case: Case) -> None:
 
 def sharding(case: Case) -> None:
     """Inside `jax.shard_map`, default checking on, nothing changes: forward and gradient."""
-    count = max(n for n in range(1, case.rows + 1) if case.rows % n == 0 and n <= jax.device_count())
+    count = max(
+        n for n in range(1, case.rows + 1) if case.rows % n == 0 and n <= jax.device_count()
+    )
     auto = (jax.sharding.AxisType.Auto,)
     mesh = jax.make_mesh((count,), ("rows",), auto, devices=jax.devices()[:count])
 
