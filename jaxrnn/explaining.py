@@ -22,15 +22,18 @@ class Explanation:
     """The answer of `explain`, to print or to read field by field."""
 
     subject: str
-    plan: Plan | None  # None where JAX does not make a loop (`jax.disable_jit`)
+    plan: Plan | None  # None where nothing may move: a step with effects, `jax.disable_jit`
     legal: dict[str, str | None]  # each method: why it refuses, or None
     choice: Method  # what method=None takes
     because: str
 
     def __str__(self) -> str:
-        lines = [self.subject, "", str(self.plan), "", "methods"]
+        parts = "runs as it is written" if self.plan is None else str(self.plan)
+        lines = [self.subject, "", parts, "", "methods"]
         for name, refusal in self.legal.items():
-            lines.append(f"  {name:<10}{'legal' if refusal is None else 'refused: it ' + refusal}")
+            verdict = "legal" if refusal is None else f"refused: it {refusal}"
+            label, rest = f"  {name:<10}", " " * 12
+            lines += textwrap.wrap(verdict, WIDTH, initial_indent=label, subsequent_indent=rest)
         because = textwrap.wrap(self.because, WIDTH, initial_indent="  ", subsequent_indent="  ")
         lines += ["", f"method=None takes {self.choice}", *because]
         return "\n".join(line.rstrip() for line in lines)
@@ -95,11 +98,13 @@ def _explain(problem: Problem, named: dict[str, Any]) -> Explanation:
     refusals = {m.name: m.refusal(problem) for m in (methods.lax(), methods.scan())}
     steps = problem.length if traced.loop is None else traced.loop.length
     xs = ", ".join(jax.typeof(x).str_short(short_dtypes=True) for x in jax.tree.leaves(problem.xs))
+    loop = traced.loop
+    plan = None
+    if loop is not None and not loop.step.effects:
+        plan = Plan.of(loop, _names(problem, loop, named))
     return Explanation(
         subject=f"{problem.name} over {steps} steps" + (f" of {xs}" if xs else ""),
-        plan=None
-        if traced.loop is None
-        else Plan.of(traced.loop, _names(problem, traced.loop, named)),
+        plan=plan,
         legal=refusals,
         choice=methods.lax() if refusals["scan()"] else methods.scan(**options._asdict()),
         because=because,

@@ -1,0 +1,78 @@
+"""What is special to each cell: layouts, initialisers, dtypes, repr."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxrnn import cells
+from tests.tables import CELLS
+
+x = jnp.ones((2, 7))
+key = jax.random.key(0)
+
+LAYOUTS = {
+    "elman": {"input": (7, 5), "recurrent": (5, 5), "bias": (5,)},
+    "lstm": {"input": (7, 20), "recurrent": (5, 20), "bias": (20,)},
+    "peephole_lstm": {"input": (7, 20), "recurrent": (5, 20), "bias": (20,), "peephole": (15,)},
+    "gru": {"input": (7, 15), "recurrent": (5, 15), "bias": (15,), "recurrent_bias": (5,)},
+    "gru_reset_before": {"input": (7, 15), "recurrent": (5, 15), "bias": (15,)},
+    "mgu": {"input": (7, 10), "recurrent": (5, 10), "bias": (10,)},
+    "indrnn": {"input": (7, 5), "recurrent": (5,), "bias": (5,)},
+    "jordan": {
+        "input": (7, 5),
+        "recurrent": (2, 5),
+        "bias": (5,),
+        "output": (5, 2),
+        "output_bias": (2,),
+    },
+}
+
+
+@pytest.mark.parametrize("name", LAYOUTS)
+def test_layout(name):
+    params = CELLS[name].init(key, x)
+    assert {k: v.shape for k, v in params._asdict().items()} == LAYOUTS[name]
+    assert repr(CELLS[name]).startswith(f"{name}(5")
+
+
+@pytest.mark.parametrize("make", [cells.lstm, cells.gru, cells.mgu, cells.elman])
+def test_each_gate_is_orthogonal(make):
+    recurrent = make(6).init(key, x).recurrent
+    for gate in jnp.split(recurrent, recurrent.shape[1] // 6, axis=1):
+        np.testing.assert_allclose(gate @ gate.T, np.eye(6), atol=1e-5)
+
+
+@pytest.mark.parametrize("make", [cells.lstm, cells.peephole_lstm])
+def test_the_forget_bias_lives_in_the_parameters(make):
+    bias = make(3).init(key, x).bias
+    np.testing.assert_array_equal(bias, [0, 0, 0, 1, 1, 1, 0, 0, 0, 0, 0, 0])
+    traced = jax.vmap(lambda b: make(3, forget_bias=b).init(key, x).bias[3])(jnp.arange(3.0))
+    np.testing.assert_array_equal(traced, [0, 1, 2])
+
+
+@pytest.mark.parametrize("name", CELLS)
+@pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16, jnp.float32])
+def test_parameters_have_the_dtype_of_x_or_the_one_asked_for(name, dtype):
+    params = CELLS[name].init(key, x.astype(dtype))
+    assert {leaf.dtype for leaf in jax.tree.leaves(params)} == {jnp.dtype(dtype)}
+    make = getattr(cells, name.split("-")[0])
+    kept = make(5, dtype=jnp.float32).init(key, x.astype(dtype))
+    assert {leaf.dtype for leaf in jax.tree.leaves(kept)} == {jnp.dtype("float32")}
+
+
+def test_an_irnn_is_an_elman_network_with_other_arguments():
+    identity = lambda key, shape, dtype: jnp.eye(*shape, dtype=dtype)  # noqa: E731
+    irnn = cells.elman(4, activation=jax.nn.relu, recurrent_init=identity)
+    params = irnn.init(key, x)
+    np.testing.assert_array_equal(params.recurrent, np.eye(4))
+    h, _ = irnn.step(params, jnp.full((2, 4), 2.0), jnp.zeros((2, 7)))
+    np.testing.assert_array_equal(h, np.full((2, 4), 2.0))
+
+
+def test_extreme_inputs_stay_finite():
+    for name, cell in CELLS.items():
+        params = cell.init(key, x)
+        for scale in (1e4, -1e4):
+            carry, y = cell.step(params, cell.carry(params, x), x * scale)
+            assert all(jnp.isfinite(v).all() for v in jax.tree.leaves((carry, y))), name

@@ -1,0 +1,81 @@
+"""What the documents say is executed: README, docstrings, and the rules of the house."""
+
+import doctest
+import importlib
+import pkgutil
+import re
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+import jaxrnn
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text()
+MODULES = [m.name for m in pkgutil.walk_packages(jaxrnn.__path__, "jaxrnn.")]
+
+
+@pytest.fixture(scope="module")
+def readme():
+    """The names after all Python blocks of the README have run, in order."""
+    names = {}
+    for block in re.findall(r"```python\n(.*?)```", README, re.DOTALL):
+        exec(compile(block, "README.md", "exec"), names)
+    return names
+
+
+def test_the_readme_runs(readme):
+    assert readme["ys"].shape == (100, 32, 32)
+    assert bool(jnp.isfinite(readme["ys"]).all())
+
+
+def test_the_readme_shows_what_explain_prints(readme):
+    printed = str(jaxrnn.explain(readme["step"], jnp.zeros((32, 128)), readme["xs"]))
+    assert section("explain") == f"```\n{printed}\n```"
+
+
+def section(name: str) -> str:
+    return README.split(f"<!-- {name} -->\n")[1].split(f"\n<!-- /{name} -->")[0]
+
+
+@pytest.mark.parametrize("name", ["jaxrnn", *MODULES])
+def test_docstrings_run(name):
+    results = doctest.testmod(importlib.import_module(name))
+    assert results.failed == 0
+
+
+def test_there_are_docstrings_to_run():
+    finder = doctest.DocTestFinder()
+    found = [
+        t for name in MODULES for t in finder.find(importlib.import_module(name)) if t.examples
+    ]
+    assert len(found) >= 3
+
+
+def test_public_jax_only():
+    for path in sorted(ROOT.glob("*/**/*.py")):
+        if not {".venv", "build"} & set(path.parts) and path != Path(__file__):
+            assert not re.search(r"jax\._src", path.read_text()), path
+
+
+def test_files_are_short():
+    for path in (ROOT / "jaxrnn").rglob("*.py"):
+        assert len(path.read_text().splitlines()) <= 300, path
+
+
+def test_a_bare_import_needs_jax_and_numpy_only():
+    import subprocess
+    import sys
+
+    hidden = ["jaxtyping", "flax", "optax", "chex", "matplotlib", "rich", "equinox", "haiku"]
+    code = (
+        f"import sys; sys.modules.update(dict.fromkeys({hidden}))\n"
+        "import jax.numpy as jnp, jax, jaxrnn, jaxrnn.testing\n"
+        "c = jaxrnn.cells.lstm(3); p = c.init(jax.random.key(0), jnp.ones((2, 3)))\n"
+        "print(jaxrnn.run(c, p, jnp.ones((4, 2, 3)))[1].shape)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
+    assert done.stdout.strip() == "(4, 2, 3)", done.stderr
+    assert jax.__version_info__ >= (0, 10)

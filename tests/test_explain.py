@@ -1,0 +1,84 @@
+"""The printed plan: 80 columns, and it says what is so."""
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+import jaxrnn
+from jaxrnn import cells, methods
+from jaxrnn.methods.auto import choose
+from tests.tables import CELLS
+
+xs = jax.ShapeDtypeStruct((128, 32, 256), jnp.float32)
+
+
+def explained(cell, xs=xs, **options):
+    params = jax.eval_shape(
+        cell.init, jax.random.key(0), jax.ShapeDtypeStruct(xs.shape[1:], xs.dtype)
+    )
+    return jaxrnn.explain(cell, params, xs, **options)
+
+
+@pytest.mark.parametrize("name", CELLS)
+def test_it_fits_eighty_columns(name):
+    lengths = jax.ShapeDtypeStruct((32,), jnp.int32)
+    for options in ({}, {"lengths": lengths, "reverse": True}):
+        for line in str(explained(CELLS[name], **options)).splitlines():
+            assert len(line) <= 80, line
+
+
+def test_the_input_product_of_an_lstm_is_before_the_loop():
+    plan = explained(cells.lstm(256)).plan
+    assert [(stage, cost.products) for stage, cost in plan.costs.items()] == (
+        [("once", 0), ("before", 1), ("during", 1), ("after", 0)]
+    )
+    assert plan.costs["before"].flops == 2 * 32 * 256 * 1024 + 32 * 1024
+    text = str(explained(cells.lstm(256)))
+    before = text.index("before the loop, all time steps at once\n  a = x · p.input")
+    assert before < text.index("during the loop, step by step\n  d = h · p.recurrent")
+    assert "carried by the backward loop      h f32[32,256], c f32[32,256]" in text
+    assert "after it, for all steps at once   p.recurrent f32[256,1024]" in text
+    assert "added up inside it" not in text
+    assert "dense                             because of dot_general at cells/lstm.py:" in text
+
+
+def test_a_bare_step_function():
+    W = jnp.ones((4, 4))
+
+    def step(h, x):
+        h = 0.5 * h + x @ W
+        return h, jnp.tanh(h @ W)
+
+    found = jaxrnn.explain(step, jnp.zeros((2, 4)), jnp.ones((9, 2, 4)))
+    text = str(found)
+    assert text.startswith("step over 9 steps of f32[9,2,4]\n")
+    assert found.plan.costs["after"].products == 1
+    assert "structure\n  elementwise affine\n" in text
+    assert "test_explain.py" in text
+    assert found.choice == methods.scan()
+
+
+def test_a_refusal_is_printed_with_its_reason():
+    def step(h, x):
+        jax.debug.print("{}", x)
+        return h + x, h
+
+    found = jaxrnn.explain(step, 0.0, jnp.ones(3))
+    assert found.legal["lax()"] is None
+    assert "debug" in found.legal["scan()"]
+    assert found.choice == methods.lax()
+    assert "refused: it moves the equations" in str(found)
+
+
+def test_it_says_what_run_will_do():
+    for shape in ((128, 1, 64), (128, 64, 64), (128, 32, 256), (100, 32, 1024), (2000, 1, 512)):
+        cell = cells.lstm(shape[2])
+        found = explained(cell, jax.ShapeDtypeStruct(shape, jnp.float32))
+        options = choose(found.plan.loop, jax.default_backend()).options
+        assert found.choice == methods.scan(**options._asdict())
+
+
+def test_the_choice_depends_on_the_device():
+    loop = explained(cells.lstm(256)).plan.loop
+    assert choose(loop, "cpu").options.hoist is False
+    assert choose(loop, "gpu").options.hoist is True
