@@ -202,9 +202,8 @@ def _draws_differently_batched(key: Atom) -> bool:
 def source(eqn: Eqn) -> str:
     """Where the user wrote an equation: `cells/lstm.py:41`."""
     where = source_info_util.summarize(eqn.source_info).split(" (")[0]
-    path, _, position = where.partition(".py:")
-    line = position.partition(":")[0]
-    return f"{'/'.join(path.split('/')[-2:])}.py:{line}" if line else where
+    path, line, *_ = [*where.split(":"), ""]
+    return f"{'/'.join(path.split('/')[-2:])}:{line}" if line else where
 
 
 def written_at(eqn: Eqn) -> AbstractContextManager[Any]:
