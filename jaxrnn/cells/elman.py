@@ -58,7 +58,9 @@ def elman(
     def carry(p, x):
         return parts.zero_carry(name, x, p, features)
 
-    def step(p, h, x):
+    def step(
+        p: ElmanParams, h: Float[Array, "*batch H"], x: Float[Array, "*batch D"]
+    ) -> tuple[Float[Array, "*batch H"], Float[Array, "*batch H"]]:
         h = activation(x @ p.input + p.bias + h @ p.recurrent)
         return h, h
 
@@ -123,7 +125,9 @@ def jordan(
     def carry(p, x):
         return parts.zero_carry(name, x, p, o)
 
-    def step(p, y, x):
+    def step(
+        p: JordanParams, y: Float[Array, "*batch O"], x: Float[Array, "*batch D"]
+    ) -> tuple[Float[Array, "*batch O"], Float[Array, "*batch O"]]:
         h = activation(x @ p.input + p.bias + y @ p.recurrent)
         y = output_activation(h @ p.output + p.output_bias)
         return y, y

@@ -63,7 +63,9 @@ def gru(
     def carry(p, x):
         return parts.zero_carry(name, x, p, features)
 
-    def step(p, h, x):
+    def step(
+        p: GRUParams, h: Float[Array, "*batch H"], x: Float[Array, "*batch D"]
+    ) -> tuple[Float[Array, "*batch H"], Float[Array, "*batch H"]]:
         # bₙ joins the whole product: a bias of all its columns is one sum, and needs no loop.
         u = h @ p.recurrent + jnp.pad(p.recurrent_bias, (2 * features, 0))
         x_rz, x_n = jnp.split(x @ p.input + p.bias, [2 * features], axis=-1)
@@ -117,7 +119,9 @@ def gru_reset_before(
     def carry(p, x):
         return parts.zero_carry(name, x, p, features)
 
-    def step(p, h, x):
+    def step(
+        p: GRUResetBeforeParams, h: Float[Array, "*batch H"], x: Float[Array, "*batch D"]
+    ) -> tuple[Float[Array, "*batch H"], Float[Array, "*batch H"]]:
         x_rz, x_n = jnp.split(x @ p.input + p.bias, [2 * features], axis=-1)
         R_rz, R_n = jnp.split(p.recurrent, [2 * features], axis=-1)
         r, z = jnp.split(parts.sigmoid(x_rz + h @ R_rz), 2, axis=-1)
@@ -180,7 +184,9 @@ def mgu(
     def carry(p, x):
         return parts.zero_carry(name, x, p, features)
 
-    def step(p, h, x):
+    def step(
+        p: MGUParams, h: Float[Array, "*batch H"], x: Float[Array, "*batch D"]
+    ) -> tuple[Float[Array, "*batch H"], Float[Array, "*batch H"]]:
         x_f, x_n = jnp.split(x @ p.input + p.bias, 2, axis=-1)
         R_f, R_n = jnp.split(p.recurrent, 2, axis=-1)
         f = parts.sigmoid(x_f + h @ R_f)

@@ -57,7 +57,9 @@ def indrnn(
     def carry(p, x):
         return parts.zero_carry(name, x, p, features)
 
-    def step(p, h, x):
+    def step(
+        p: IndRNNParams, h: Float[Array, "*batch H"], x: Float[Array, "*batch D"]
+    ) -> tuple[Float[Array, "*batch H"], Float[Array, "*batch H"]]:
         h = activation(x @ p.input + p.bias + p.recurrent * h)
         return h, h
 

@@ -70,7 +70,9 @@ def lstm(
         zero = parts.zero_carry(name, x, p, features)
         return LSTMCarry(zero, zero)
 
-    def step(p, carry, x):
+    def step(
+        p: LSTMParams, carry: LSTMCarry, x: Float[Array, "*batch D"]
+    ) -> tuple[LSTMCarry, Float[Array, "*batch H"]]:
         h, c = carry
         gates, g = jnp.split(x @ p.input + p.bias + h @ p.recurrent, [3 * features], axis=-1)
         i, f, o = jnp.split(parts.sigmoid(gates), 3, axis=-1)
@@ -143,7 +145,9 @@ def peephole_lstm(
         zero = parts.zero_carry(name, x, p, features)
         return LSTMCarry(zero, zero)
 
-    def step(p, carry, x):
+    def step(
+        p: PeepholeLSTMParams, carry: LSTMCarry, x: Float[Array, "*batch D"]
+    ) -> tuple[LSTMCarry, Float[Array, "*batch H"]]:
         h, c = carry
         u = x @ p.input + p.bias + h @ p.recurrent
         u_if, u_o, u_g = jnp.split(u, [h2, h3], axis=-1)

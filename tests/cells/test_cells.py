@@ -76,3 +76,11 @@ def test_extreme_inputs_stay_finite():
         for scale in (1e4, -1e4):
             carry, y = cell.step(params, cell.carry(params, x), x * scale)
             assert all(jnp.isfinite(v).all() for v in jax.tree.leaves((carry, y))), name
+
+
+def test_shapes_in_signatures_are_checked_under_the_tests():
+    """jaxtyping is switched on by pytest only: a step given rows of two sizes is caught by it."""
+    cell = cells.gru(5)
+    params = cell.init(key, x)
+    with pytest.raises(TypeError, match="batch"):
+        cell.step(params, jnp.zeros((3, 5)), x)

@@ -150,7 +150,7 @@ CASES = {
     "init and step that disagree": (
         lambda: run(replaced(step=cells.gru(H).step)),
         TypeError,
-        r"mine.step fails on these params, carry and x: .*\n?.*params must be made by mine.init",
+        r"(?s)mine.step fails on these params, carry and x: .*params must be made by mine.init",
     ),
     "not a cell": (
         # Under the tests' type checker run() itself is never reached.
