@@ -28,14 +28,30 @@ class Rules:
     few_rows: int  # a step's product with so few rows is inefficient by itself
     few_rows_sliced: int  # the same where the loop would slice the hoisted product
     cache: int  # bytes of hoisted values that are read back from a cache
+    chunk: int  # bytes of hoisted values that a chunk should keep ...
+    chunk_steps: int  # ... and how many steps it must have to be worth a loop of its own
     large_weight: int  # bytes of a weight that every step would read from memory
 
 
 # XLA:CPU does not vectorise a fusion that slices what it reads from the middle of an array (a GRU of
 # B=64, H=64 without gradient: 60 µs a step hoisted, 24 µs not).
-CPU = Rules(few_rows=8, few_rows_sliced=4, cache=5 << 20, large_weight=8 << 20)
+CPU = Rules(
+    few_rows=16,
+    few_rows_sliced=1,
+    cache=5 << 20,
+    chunk=1 << 20,
+    chunk_steps=16,
+    large_weight=8 << 20,
+)
 # Not measured by us: a step of a GPU or TPU loop costs its launches, and memory is large and fast.
-ACCELERATOR = Rules(few_rows=1 << 62, few_rows_sliced=1 << 62, cache=1 << 30, large_weight=0)
+ACCELERATOR = Rules(
+    few_rows=1 << 62,
+    few_rows_sliced=1 << 62,
+    cache=1 << 30,
+    chunk=1 << 30,
+    chunk_steps=16,
+    large_weight=0,
+)
 
 
 def auto() -> Method:
@@ -82,7 +98,7 @@ def choose(loop: Loop | None, platform: str | None = None) -> Choice:
         )
     if fits:
         return Choice(Options(), f"what is hoisted, {total}, is read back from the cache")
-    chunk = max(1, rules.cache // hoisted)
+    chunk = max(rules.chunk_steps if light else 2 * rules.chunk_steps, rules.chunk // hoisted)
     if chunk >= loop.length:
         return Choice(Options(), f"what is hoisted, {total}, is one chunk")
     return Choice(
