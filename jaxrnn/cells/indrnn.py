@@ -50,7 +50,7 @@ def indrnn(
         k, r = jax.random.split(key)
         return IndRNNParams(
             input=parts.weight(input_init, k, d, features, kind),
-            recurrent=recurrent_init(r, (features,), kind),
+            recurrent=parts.draw(recurrent_init, r, (features,), kind),
             bias=jnp.zeros(features, kind),
         )
 

@@ -24,13 +24,14 @@ def sigmoid(x: jax.Array) -> jax.Array:
 def weight(
     init: Initialiser, key: jax.Array, rows: int, columns: int, dtype: Any, *, gates: int = 1
 ) -> jax.Array:
-    """A weight [rows, gates·columns], each gate's block drawn by itself.
+    """A weight [rows, gates·columns], each gate's block drawn by itself."""
+    keys = jax.random.split(key, gates)
+    return jnp.concatenate([draw(init, k, (rows, columns), dtype) for k in keys], axis=-1)
 
-    Drawn in float32 at least and then cast: an orthogonal matrix has no bfloat16 algorithm.
-    """
-    drawn = jnp.promote_types(dtype, jnp.float32)
-    blocks = [init(k, (rows, columns), drawn) for k in jax.random.split(key, gates)]
-    return jnp.concatenate(blocks, axis=-1).astype(dtype)
+
+def draw(init: Initialiser, key: jax.Array, shape: tuple[int, ...], dtype: Any) -> jax.Array:
+    """Drawn in float32 at least and then cast: an orthogonal matrix has no bfloat16 algorithm."""
+    return init(key, shape, jnp.promote_types(dtype, jnp.float32)).astype(dtype)
 
 
 def cell(

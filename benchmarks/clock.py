@@ -1,0 +1,101 @@
+"""Times several contenders against each other in one interleaved run.
+
+A shared machine drifts: what runs first meets other neighbours than what runs last. So each round
+times every contender, in a new random order, and a ratio is taken within a round, never across.
+"""
+
+import math
+import random
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from statistics import quantiles
+from typing import Any, NamedTuple
+
+import jax
+
+WARM_UP = 3
+FEWEST_ROUNDS = 5
+STRETCH = 0.02  # seconds of calls a contender gets in a round, if a call is shorter
+MOST_CALLS = 50
+
+
+class Spread(NamedTuple):
+    p25: float
+    median: float
+    p75: float
+
+    @classmethod
+    def of(cls, values: list[float]) -> "Spread":
+        return cls(*(quantiles(values, n=4, method="inclusive") if len(values) > 1 else values * 3))
+
+
+@dataclass(frozen=True)
+class Compiled:
+    call: Callable[..., Any]
+    seconds: float  # to trace, lower and compile
+    temp_bytes: int | None  # None where the backend does not tell
+
+
+@dataclass(frozen=True)
+class Timing:
+    rounds: list[float]  # seconds of one call, in each round
+    calls: int  # in each round
+
+    @property
+    def seconds(self) -> Spread:
+        return Spread.of(self.rounds)
+
+    @property
+    def fastest(self) -> float:
+        return min(self.rounds)
+
+
+def compiled(program: Callable[..., Any], args: Any) -> Compiled:
+    start = time.perf_counter()
+    call = jax.jit(program).lower(*args).compile()
+    seconds = time.perf_counter() - start
+    analysis = call.memory_analysis()
+    return Compiled(call, seconds, analysis and analysis.temp_size_in_bytes)
+
+
+def measure(
+    contenders: Mapping[str, Callable[..., Any]],
+    args: Any,
+    *,
+    rounds: int = 15,
+    seconds: float = math.inf,
+    seed: int = 0,
+) -> dict[str, Timing]:
+    """Times every contender for `rounds` rounds, or fewer, but five, once `seconds` have passed."""
+    calls = {name: _calls(_warm_up(call, args)) for name, call in contenders.items()}
+    taken: dict[str, list[float]] = {name: [] for name in contenders}
+    order, shuffle = list(contenders), random.Random(seed).shuffle
+    end = time.perf_counter() + seconds
+    for done in range(rounds):
+        if done >= FEWEST_ROUNDS and time.perf_counter() > end:
+            break
+        shuffle(order)
+        for name in order:
+            taken[name].append(_seconds(contenders[name], args, calls[name]))
+    return {name: Timing(taken[name], calls[name]) for name in contenders}
+
+
+def ratio(base: Timing, other: Timing) -> Spread:
+    """How many times faster than `base` the other is, round by round."""
+    return Spread.of([b / o for b, o in zip(base.rounds, other.rounds, strict=True)])
+
+
+def _warm_up(call: Callable[..., Any], args: Any) -> float:
+    return min(_seconds(call, args, 1) for _ in range(WARM_UP))
+
+
+def _calls(seconds: float) -> int:
+    return max(1, min(MOST_CALLS, round(STRETCH / seconds)))
+
+
+def _seconds(call: Callable[..., Any], args: Any, calls: int) -> float:
+    start = time.perf_counter()
+    for _ in range(calls):
+        jax.block_until_ready(call(*args))
+    return (time.perf_counter() - start) / calls

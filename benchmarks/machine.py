@@ -1,0 +1,97 @@
+"""On what a number was measured, and how busy others kept it meanwhile."""
+
+import os
+import platform
+import subprocess
+import time
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import jax
+import jaxlib
+
+import jaxrnn
+
+# Cloud machines hide the model behind "AMD EPYC"; the family still tells.
+_FAMILIES = {("AuthenticAMD", "26"): "Zen 5"}
+_ROOT = Path(__file__).parent.parent
+
+
+@cache
+def description() -> dict[str, Any]:
+    return {
+        "device": device(),
+        "cores": len(os.sched_getaffinity(0))
+        if hasattr(os, "sched_getaffinity")
+        else os.cpu_count(),
+        "python": platform.python_version(),
+        "jax": jax.__version__,
+        "jaxlib": jaxlib.__version__,
+        "jaxrnn": jaxrnn.__version__,
+        "commit": commit(),
+    }
+
+
+def device() -> str:
+    if jax.default_backend() != "cpu":
+        return jax.devices()[0].device_kind
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor() or platform.machine()
+    # All cores say the same; the last one wins.
+    info = {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in lines)}
+    family = _FAMILIES.get((info.get("vendor_id", ""), info.get("cpu family", "")))
+    model = info.get("model name", platform.machine())
+    return f"{model} ({family})" if family else model
+
+
+def slug() -> str:
+    """A directory name such as `cpu-zen5-jax0.10.2`."""
+    name = device().lower()
+    name = name[name.index("(") + 1 : -1] if name.endswith(")") else name
+    name = "".join(c for c in name if c.isalnum())
+    return f"{jax.default_backend()}-{name}-jax{jax.__version__}"
+
+
+def commit() -> str:
+    """The commit of the library, and whether it was changed since."""
+    head = _git("rev-parse", "--short=12", "HEAD")
+    if head is None:
+        return "unknown"
+    return head + ("+changes" if _git("status", "--porcelain", "--", "jaxrnn") else "")
+
+
+def _git(*args: str) -> str | None:
+    try:
+        done = subprocess.run(["git", *args], cwd=_ROOT, capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return done.stdout.strip()
+
+
+class Neighbours:
+    """The share of the cores that others used since this was made, from 0 to 1."""
+
+    def __init__(self) -> None:
+        self.start = _clocks()
+
+    def share(self) -> float | None:
+        if self.start is None or (now := _clocks()) is None:
+            return None
+        wall, busy, own = (b - a for a, b in zip(self.start, now, strict=True))
+        return min(1.0, max(0.0, (busy - own) / (wall * (os.cpu_count() or 1)))) if wall else 0.0
+
+
+def _clocks() -> tuple[float, float, float] | None:
+    """Seconds: of wall time, of all cores' work, of this process's work."""
+    try:
+        first = Path("/proc/stat").read_text().split("\n", 1)[0]
+    except OSError:
+        return None
+    user, nice, system, _, _, irq, softirq, steal = map(int, first.split()[1:9])
+    ticks = os.sysconf("SC_CLK_TCK")
+    busy = (user + nice + system + irq + softirq + steal) / ticks
+    own = os.times()
+    return time.monotonic(), busy, own.user + own.system

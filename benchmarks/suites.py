@@ -1,0 +1,144 @@
+"""A suite takes its cases through compiler, gate and clock, and gives rows: plain dictionaries."""
+
+import math
+import os
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from benchmarks import cases, clock, contenders, gate, machine
+from benchmarks.cases import Case
+from benchmarks.contenders import LAX
+from benchmarks.programs import PASSES
+from benchmarks.rows import Row
+from jaxrnn.methods import Method
+
+
+@dataclass(frozen=True, kw_only=True)
+class Suite:
+    name: str
+    asks: str
+    cases: list[Case]
+    methods: str  # as on the command line
+    passes: tuple[str, ...] = ("forward", "gradient")
+    seconds: float = 30.0  # for one case and pass, unless five rounds take longer
+    with_chosen: bool = False  # also what `auto` chooses, as a method of its own
+
+
+_CHUNKS = (4, 8, 16, 32, 128)
+
+SUITES = {
+    suite.name: suite
+    for suite in (
+        Suite(
+            name="speed",
+            asks="Is the default method faster than `lax.scan`?",
+            cases=cases.SPEED,
+            methods="auto",
+        ),
+        Suite(
+            name="cells",
+            asks="Is it for every cell?",
+            cases=cases.CELLS,
+            methods="auto",
+            seconds=15.0,
+        ),
+        Suite(
+            name="memory",
+            asks="How much memory does a long gradient hold?",
+            cases=cases.MEMORY,
+            methods="auto,scan,scan:chunk=32:remat=True,scan:chunk=64:remat=True",
+            passes=("gradient",),
+        ),
+        Suite(
+            name="choice",
+            asks="Does `auto` choose the best way to hoist?",
+            cases=cases.CHOICE,
+            methods="scan:hoist=False,scan," + ",".join(f"scan:chunk={k}" for k in _CHUNKS),
+            seconds=3.0,
+            with_chosen=True,
+        ),
+    )
+}
+
+
+def run_case(suite: Suite, case: Case, methods: list[Method], rounds: int) -> Iterator[Row]:
+    """One row for each pass and method; one that is refused or wrong has a reason, and no time."""
+    field = contenders.with_lax(methods)
+    choice: Row = {}
+    if suite.with_chosen:
+        method, why = contenders.chosen(case)
+        field.setdefault(method.name, method)
+        choice = {"chosen": method.name, "because": why.because}
+
+    arrays = case.arrays()
+    entries = _entries(case, field, arrays, suite.passes)
+    fit = [name for name, entry in entries.items() if entry["reason"] is None]
+    for name in suite.passes:
+        load, neighbours = os.getloadavg()[0], machine.Neighbours()
+        calls = {method: entries[method]["compiled"][name].call for method in fit}
+        timings = clock.measure(calls, arrays, rounds=rounds, seconds=suite.seconds)
+        share = neighbours.share()
+        for method, entry in entries.items():
+            yield {
+                "suite": suite.name,
+                "case": case.name,
+                "shape": asdict(case),
+                "pass": name,
+                "method": method,
+                **choice,
+                **_times(timings.get(method), timings.get(LAX), case.length),
+                **_compilation(entry["compiled"].get(name)),
+                "error": entry["error"],
+                "reason": entry["reason"],
+                "load": round(load, 2),
+                "others": share and round(share, 3),
+                **machine.description(),
+                "date": datetime.now(UTC).isoformat(timespec="seconds"),
+            }
+
+
+def _entries(
+    case: Case, field: dict[str, Method], arrays: Any, passes: tuple[str, ...]
+) -> dict[str, Any]:
+    """Every method's compiled passes, its error, and why it must not be timed, if so."""
+    references, cell = gate.references(case, arrays, passes), case.make_cell()
+    entries = {}
+    for name, method in field.items():
+        try:
+            made = {p: clock.compiled(PASSES[p](cell, method), arrays) for p in passes}
+        except NotImplementedError as refusal:
+            reason = f"refused: {refusal}"
+            entries[name] = {"compiled": {}, "error": None, "reason": reason}
+            continue
+        error = gate.error({p: made[p].call(*arrays) for p in passes}, references)
+        reason = gate.complaint(error, case.dtype)
+        entries[name] = {
+            "compiled": made,
+            "error": error if math.isfinite(error) else None,
+            "reason": reason,
+        }
+    return entries
+
+
+def _times(own: clock.Timing | None, lax: clock.Timing | None, length: int) -> Row:
+    names = ("p25_us_per_step", "median_us_per_step", "p75_us_per_step")
+    ratios = ("ratio_p25", "ratio", "ratio_p75")
+    others = ("min_us_per_step", "ratio_fastest", "rounds", "calls")
+    row = dict.fromkeys((*names, *ratios, *others))
+    if own is not None:
+        scale = 1e6 / length
+        row |= {name: value * scale for name, value in zip(names, own.seconds, strict=True)}
+        row |= {"min_us_per_step": own.fastest * scale}
+        row |= {"rounds": len(own.rounds), "calls": own.calls}
+        if lax is not None:
+            row |= zip(ratios, clock.ratio(lax, own), strict=True)
+            row |= {"ratio_fastest": lax.fastest / own.fastest}
+    return {k: round(v, 4) if isinstance(v, float) else v for k, v in row.items()}
+
+
+def _compilation(compiled: clock.Compiled | None) -> Row:
+    if compiled is None:
+        return {"compile_s": None, "temp_bytes": None}
+    return {"compile_s": round(compiled.seconds, 3), "temp_bytes": compiled.temp_bytes}
