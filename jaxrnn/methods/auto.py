@@ -28,6 +28,7 @@ class Rules:
     few_rows: int  # a step's product with so few rows is inefficient by itself
     few_rows_sliced: int  # the same where the loop would slice the hoisted product
     cache: int  # bytes of hoisted values that are read back from a cache
+    cache_efficient: int  # the same where the products would be efficient in the loop too
     chunk: int  # bytes of hoisted values that a chunk should keep ...
     chunk_steps: int  # ... and how many steps it must have to be worth a loop of its own
     large_weight: int  # bytes of a weight that every step would read from memory
@@ -39,6 +40,7 @@ CPU = Rules(
     few_rows=16,
     few_rows_sliced=1,
     cache=5 << 20,
+    cache_efficient=2 << 20,
     chunk=1 << 20,
     chunk_steps=16,
     large_weight=8 << 20,
@@ -48,6 +50,7 @@ ACCELERATOR = Rules(
     few_rows=1 << 62,
     few_rows_sliced=1 << 62,
     cache=1 << 30,
+    cache_efficient=1 << 30,
     chunk=1 << 30,
     chunk_steps=16,
     large_weight=0,
@@ -82,14 +85,14 @@ def choose(loop: Loop | None, platform: str | None = None) -> Choice:
     products = [p for p in found if p is not None]
     hoisted = _hoisted_bytes(parts)
     total = f"{hoisted * loop.length / 2**20:.3g} MiB"
-    fits = hoisted * loop.length <= rules.cache
-    if not products and fits:
-        return Choice(Options(), "no product can leave the loop; the rest is kept in cache")
     sliced = _slices_stream(parts)
     few_rows = rules.few_rows_sliced if sliced else rules.few_rows
-    efficient = all(rows > few_rows for rows, _ in products)
+    efficient = bool(products) and all(rows > few_rows for rows, _ in products)
+    fits = hoisted * loop.length <= (rules.cache_efficient if efficient else rules.cache)
+    if not products and fits:
+        return Choice(Options(), "no product can leave the loop; the rest is kept in cache")
     light = all(weight < rules.large_weight for _, weight in products)
-    if products and efficient and light and (not fits or sliced):
+    if efficient and light and (not fits or sliced):
         rows = min(rows for rows, _ in products)
         return Choice(
             Options(hoist=False),
