@@ -2,6 +2,7 @@
 
 import doctest
 import importlib
+import json
 import pkgutil
 import re
 from functools import partial
@@ -81,3 +82,15 @@ def test_a_bare_import_needs_jax_and_numpy_only():
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
     assert done.stdout.strip() == "(4, 2, 3)", done.stderr
     assert jax.__version_info__ >= (0, 10)
+
+
+def test_the_readme_quotes_the_committed_report():
+    [report] = (ROOT / "benchmarks" / "reports").glob("*/speed.jsonl")
+    rows = [json.loads(line) for line in report.read_text().splitlines()]
+    ours = {(r["case"], r["pass"]): f"{r['ratio']:.2f}" for r in rows if r["method"] == "auto()"}
+    lines = [line.strip("| ").split(" | ") for line in section("speed").splitlines()[2:]]
+    quoted = [line for line in lines if len(line) == 3]
+    assert len(quoted) == len(ours) / 2
+    for case, gradient, forward in quoted:
+        assert (gradient, forward) == (ours[case, "gradient"], ours[case, "forward"])
+    assert f"JAX {rows[-1]['jax']}" in section("speed")
