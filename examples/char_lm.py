@@ -28,7 +28,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, NoReturn
 
 import jax
 import jax.numpy as jnp
@@ -46,7 +46,7 @@ class Refused(Exception):
     """What was asked for cannot be done; the message is one line for the user."""
 
 
-def refuse(message: str) -> Any:
+def refuse(message: str) -> NoReturn:
     raise Refused(message)
 
 
@@ -63,7 +63,7 @@ class Text(NamedTuple):
     frequencies: np.ndarray  # of the symbols in the training text
     train: np.ndarray  # symbols [batch, length]
     valid: np.ndarray  # symbols [rows, length]
-    baselines: dict[str, float]  # bits per character of the validation text
+    baselines: dict[str, float]  # bits per character of valid, known frequencies only, and xz -9e
     sha256: str
 
 
@@ -115,11 +115,12 @@ def prepare(path: str | None, batch: int, window: int) -> Text:
     valid = valid[: len(valid) // rows * rows].reshape(rows, -1)[:, :length]
     train = train[: len(train) // batch * batch].reshape(batch, -1)
     sha256 = hashlib.sha256(train.tobytes() + valid.tobytes()).hexdigest()
-    packed = lzma.compress(
-        valid.tobytes().decode("utf-32-le").encode(), preset=9 | lzma.PRESET_EXTREME
-    )
+    plain = valid.tobytes().decode("utf-32-le").encode()
+    packed = lzma.compress(plain, preset=9 | lzma.PRESET_EXTREME)
 
     vocabulary = "".join(map(chr, np.flatnonzero(np.bincount(train.ravel()) >= SEEN)))
+    if not vocabulary:
+        refuse(f"no character occurs {SEEN} times in the {train.size} to train on: give more text")
     train, valid = encode(train, vocabulary), encode(valid, vocabulary)
     counts = np.bincount(train.ravel(), minlength=len(vocabulary) + 1) + 1  # none is impossible
     p = counts / counts.sum()
@@ -129,8 +130,6 @@ def prepare(path: str | None, batch: int, window: int) -> Text:
 
 
 # ---- model ---------------------------------------------------------------------------------------
-
-
 class Params(NamedTuple):
     embedding: jax.Array  # [V, E]
     layers: list[Any]
@@ -153,15 +152,15 @@ def language_model(cell: jaxrnn.Cell, features: int, depth: int, p: np.ndarray) 
         # Beginning at the frequencies, it need not drive its units into saturation to learn them.
         return Params(embedding, layers, jnp.zeros((features, len(p))), jnp.log(jnp.float32(p)))
 
-    @jax.jit  # makes each array once: an update, which donates them, cannot take one twice
+    @jax.jit  # its arrays are all distinct: an update is given them for good, and takes none twice
     def carry(params: Params, symbol: jax.Array) -> list[Any]:
         xs = [jnp.zeros((*symbol.shape, d)) for d in sizes]
         return [cell.carry(p, x) for p, x in zip(params.layers, xs, strict=True)]
 
-    def step(params: Params, carry: list[Any], symbol: jax.Array) -> Any:
+    def step(params: Params, carry: list[Any], symbol: jax.Array, key: Any = None) -> Any:
         x, after = params.embedding[symbol], []
         for p, c in zip(params.layers, carry, strict=True):
-            c, x = cell.step(p, c, x)
+            c, x = cell.step(p, c, x, key)
             after.append(c)
         return after, x @ params.output + params.bias
 
@@ -192,12 +191,11 @@ def write(model: jaxrnn.Cell, params: Params, prompt: Any, heat: float, keys: ja
 
 
 # ---- training ------------------------------------------------------------------------------------
-
-
 class State(NamedTuple):
     params: Params
     moments: Any
     carry: Any  # goes from window to window; no gradient does
+    best: Params
 
 
 @dataclass
@@ -208,7 +206,6 @@ class Run:
     model: jaxrnn.Cell
     optimizer: optax.GradientTransformation
     state: State
-    best: Params
     about: dict[str, Any]  # the configuration, and what came of it so far: train, valid, seconds
 
 
@@ -217,7 +214,7 @@ def update(model: jaxrnn.Cell, optimizer: Any, state: State, symbols: jax.Array)
     loss = jax.value_and_grad(bits, argnums=1, has_aux=True)
     (value, carry), gradient = loss(model, state.params, state.carry, symbols)
     change, moments = optimizer.update(gradient, state.moments, state.params)
-    return State(optax.apply_updates(state.params, change), moments, carry), value
+    return State(optax.apply_updates(state.params, change), moments, carry, state.best), value
 
 
 def validate(model: jaxrnn.Cell, params: Params, rows: np.ndarray, window: int) -> float:
@@ -251,10 +248,10 @@ def train(run: Run, interrupts: list[int]) -> None:
                 refuse(f"the loss is {value} at update {n}: make --learning-rate smaller")
             about["seconds"] = time.monotonic() - began
             if due and valid[-1] == min(valid):
-                run.best = jax.tree.map(jnp.array, run.state.params)  # the next update eats them
-                save(run.folder / BEST, run.best, about)
+                run.state = run.state._replace(best=jax.tree.map(jnp.array, run.state.params))
+                save(run.folder / BEST, run.state.best, about)
             if due:
-                save(run.folder / LATEST, (run.state, run.best), about)  # it says where to go on
+                save(run.folder / LATEST, run.state, about)  # the last, as it says where to go on
             bar.update(task, completed=n, description=status(run))
             if not terminal and (due or n % 50 == 0):
                 print(f"update {n}/{args.updates}: {status(run)}", flush=True)
@@ -307,13 +304,11 @@ def load(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
         if metadata != sealed(arrays, metadata["about"]):
             raise ValueError("its checksum is wrong")
     except (safetensors.SafetensorError, ValueError, KeyError) as error:
-        raise Refused(f"{path} is damaged, or no checkpoint of char_lm ({error})") from error
+        refuse(f"{path} is damaged, or no checkpoint of char_lm ({error})")
     return arrays, json.loads(metadata["about"])
 
 
 # ---- reports -------------------------------------------------------------------------------------
-
-
 def status(run: Run) -> str:
     trained, valid, config = run.about["train"], run.about["valid"], run.about["config"]
     bits = {"train": np.mean(trained[-50:])} | ({"valid": valid[-1][0]} if valid else {})
@@ -344,7 +339,12 @@ def plot(run: Run, path: Path, title: str) -> None:
 # ---- command line --------------------------------------------------------------------------------
 
 FACTORIES = dict(inspect.getmembers(jaxrnn.cells, inspect.isfunction))
-CELLS = [name for name, f in FACTORIES.items() if "features" in inspect.signature(f).parameters]
+ARGUMENTS = {name: [*inspect.signature(f).parameters.values()] for name, f in FACTORIES.items()}
+CELLS = [  # those that need to know nothing but a number of features
+    name
+    for name, (first, *rest) in ARGUMENTS.items()
+    if first.name == "features" and all(a.default is not a.empty for a in rest)
+]
 
 
 def existing(path: str) -> str:
@@ -371,9 +371,7 @@ def parse(argv: Sequence[str] | None, saved: dict[str, Any]) -> tuple[Any, dict[
     flag("--sample", type=int, default=500, help="characters to write (%(default)s)")
     flag("--prompt", default="\n", help="what the sample begins with")
     flag("--temperature", type=float, default=0.8, help="of the sample (%(default)s)")
-    flag(
-        "--out", type=Path, metavar="DIR", help="default: a new folder runs/char_lm-001, -002, ..."
-    )
+    flag("--out", type=Path, help="a folder (default: a new one, runs/char_lm-001, -002, ...)")
     flag("--resume", action="store_true", help="go on in --out, or where last saved in runs/")
     parser.set_defaults(**saved)  # a flag that is not given is as it was
     args = parser.parse_args(argv)
@@ -405,23 +403,25 @@ def start(argv: Sequence[str] | None) -> Run:
         0, args.learning_rate, min(50, args.updates // 10), args.updates, args.learning_rate / 50
     )
     optimizer = optax.chain(optax.clip_by_global_norm(1.0), optax.adam(rate, b2=0.99))
-    best = model.init(jax.random.key(args.seed), text.train[:, 0])
-    params = jax.tree.map(jnp.array, best)
-    state = State(params, optimizer.init(params), model.carry(params, text.train[:, 0]))
+    params = model.init(jax.random.key(args.seed), text.train[:, 0])
+    carry, best = model.carry(params, text.train[:, 0]), jax.tree.map(jnp.array, params)
+    state = State(params, optimizer.init(params), carry, best)
     about = {"config": config, "sha256": text.sha256, "vocabulary": text.vocabulary}
     about |= {"train": [], "valid": [], "seconds": 0.0}
     if args.resume:
         was, now = ({**a["config"], "text": a["sha256"][:8]} for a in (saved, about))
-        differ = [f"{k} ({was[k]}, not {now[k]})" for k in now if was[k] != now[k]]
+        differ = [f"{k} ({was.get(k)}, not {now[k]})" for k in now if was.get(k) != now[k]]
         if differ:
             refuse(f"the run in {folder} has another {', '.join(differ)}: choose another --out")
-        leaves = [jnp.array(arrays[name]) for name in named((state, best))]
-        state, best = jax.tree.unflatten(jax.tree.structure((state, best)), leaves)
-        about = saved
+        names = {name: array.shape for name, array in named(state).items()}
+        if names != {name: array.shape for name, array in arrays.items()}:
+            refuse(f"{folder / LATEST} holds other arrays: another version of jaxrnn made it")
+        leaves = [jnp.array(arrays[name]) for name in names]
+        state, about = jax.tree.unflatten(jax.tree.structure(state), leaves), saved
     else:
         folder.mkdir(parents=True, exist_ok=True)
-        save(folder / LATEST, (state, best), about)  # whether that can be done shows now
-    return Run(args, folder, text, model, optimizer, state, best, about)
+        save(folder / LATEST, state, about)  # whether that can be done shows now
+    return Run(args, folder, text, model, optimizer, state, about)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -433,20 +433,20 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     try:
         run = start(argv)
-        args, text, size = run.args, run.text, sum(p.size for p in jax.tree.leaves(run.best))
+        args, text, size = run.args, run.text, sum(map(jnp.size, jax.tree.leaves(run.state.best)))
         title = f"{args.layers} x {args.cell}({args.features}), {size:,} parameters"
         print(f"{text.train.size:,} characters to train on, {text.valid.size:,} to validate on")
         print(f"{title}, in {run.folder}", flush=True)
         signal.signal(signal.SIGINT, interrupt)
         train(run, interrupts)
         if interrupts:
-            print(f"stopped by Ctrl-C after {len(run.about['train'])} updates; --resume goes on")
+            print(f"stopped by Ctrl-C; to go on: --resume --out {run.folder}")
 
         with replacing(run.folder / CURVE) as path:
             plot(run, path, f"{title}; updates of {args.batch} x {args.window} characters")
         keys = jax.random.split(jax.random.key(args.seed), args.sample)
         prompt = encode(codes(args.prompt or "\n"), text.vocabulary)
-        symbols = np.asarray(write(run.model, run.best, prompt, args.temperature, keys))
+        symbols = np.asarray(write(run.model, run.state.best, prompt, args.temperature, keys))
         sample = args.prompt + "".join(text.vocabulary[s - 1] for s in symbols)
         with replacing(run.folder / SAMPLE) as path:
             path.write_text(sample, "utf-8", "replace")
