@@ -1,0 +1,83 @@
+"""What is checked before anything is trained. Every message says what came, and what to do."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import core
+
+from jaxrnn import checks
+
+
+def check_optimizer(optimizer: Any) -> None:
+    if not (callable(getattr(optimizer, "init", None)) and hasattr(optimizer, "update")):
+        raise TypeError(
+            f"optimizer must be an optax.GradientTransformation, got {type(optimizer).__name__};"
+            " make one, e.g. optax.adam(1e-3)"
+        )
+
+
+def check_key(key: Any) -> None:
+    """A single typed key. Under `vmap` each is single."""
+    checks.check_key(key)
+
+
+def check_count(name: str, value: Any, least: int = 1) -> None:
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        raise ValueError(f"{name} must be an integer of at least {least}, got {value!r}")
+
+
+def check_clip(clip: Any) -> None:
+    if clip is None:
+        return
+    if not isinstance(clip, int | float) and getattr(clip, "shape", None) != ():
+        raise TypeError(f"clip must be a number or None, got {clip!r}")
+    if not isinstance(clip, core.Tracer) and not clip > 0:
+        raise ValueError(f"clip must be greater than 0, got {clip}; None clips nothing")
+
+
+def check_micro_batches(batch: Any, accumulate: int) -> None:
+    for path, leaf in jax.tree_util.tree_leaves_with_path(batch):
+        if jnp.ndim(leaf) == 0 or jnp.shape(leaf)[0] != accumulate:
+            raise ValueError(
+                f"accumulate={accumulate} needs a leading axis of {accumulate} micro-batches on every"
+                f" leaf of the batch, but batch{jax.tree_util.keystr(path)} is"
+                f" {list(jnp.shape(leaf))}; reshape it to [{accumulate}, ...]"
+            )
+
+
+def check_loss(result: Any, remembers: bool) -> tuple[Any, dict[str, Any], Any]:
+    """What a loss returned, as (value, metrics, memory)."""
+    if remembers:
+        wanted, parts = "(value, metrics, memory), as there is a memory,", result
+        fits = isinstance(parts, tuple) and len(parts) == 3
+    else:
+        parts = (*result, None) if isinstance(result, tuple) else (result, {}, None)
+        wanted, fits = "a value, or (value, metrics)", len(parts) == 3
+    if not fits or not isinstance(parts[1], dict):
+        raise TypeError(f"loss must return {wanted} with metrics a dict, got {_described(result)}")
+    value, metrics, memory = parts
+    if jnp.shape(value) != () or not jnp.issubdtype(jnp.result_type(value), jnp.floating):
+        raise TypeError(
+            f"loss must return a floating-point scalar, got {_described(value)}; take its mean"
+        )
+    if taken := {"loss", "gradient_norm"} & set(metrics):
+        raise ValueError(f"the metrics of a loss may not be called {taken}: step() has these names")
+    return value, metrics, memory
+
+
+def check_memory(after: Any, before: Any) -> None:
+    checks.check_same(
+        "memory that loss returns",
+        "memory",
+        after,
+        "the memory it is given",
+        before,
+        "it must return the type it takes: cast it there (astype), or start from that type",
+    )
+
+
+def _described(value: Any) -> str:
+    if isinstance(value, tuple):
+        return "(" + ", ".join(map(_described, value)) + ")"
+    return f"{value.dtype}{list(value.shape)}" if hasattr(value, "dtype") else type(value).__name__
