@@ -13,9 +13,7 @@ class State(NamedTuple):
 
     params: Any
     moments: Any  # of the optimizer
-    memory: (
-        Any  # goes from update to update without a gradient: the carry of an RNN; None if nothing
-    )
+    memory: Any  # goes from update to update, and no gradient: a carry of an RNN; None if nothing
     key: jax.Array  # the noise of update n is drawn from fold_in(key, n)
     # int32: updates tried so far, the position in the data
     count: jax.Array  # pyright: ignore[reportIncompatibleMethodOverride]
