@@ -25,5 +25,7 @@ from jaxrnn.engine.scan import scan as scan
 from jaxrnn.explaining import explain as explain
 
 from jaxrnn import cells as cells  # isort: skip
+from jaxrnn import inside as inside  # isort: skip
+from jaxrnn import around as around  # isort: skip
 
 __version__ = "0.1.0"

@@ -126,8 +126,14 @@ def check_rows(carry: Any, batch: tuple[int, ...]) -> None:
 def check_step(layer: Any, params: Any, carry: Any, x: Any, key: Any) -> None:
     """The step must take what init and carry make, and give back a carry of the same type."""
     noise = () if key is None else (key,)
+
+    def step(params: Any, carry: Any, x: Any, *noise: Any) -> Any:
+        if noise and getattr(layer, "noise", None) is not None:
+            params = layer.noise(params, x, *noise)
+        return layer.step(params, carry, x, *noise)
+
     try:
-        after, _ = jax.eval_shape(layer.step, params, carry, x, *noise)
+        after, _ = jax.eval_shape(step, params, carry, x, *noise)
     except Exception as error:
         raise type_of(error)(
             f"{layer}.step fails on these params, carry and x: {error}\n"

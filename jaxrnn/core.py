@@ -27,12 +27,20 @@ class Cell:
     shape and dtype of `x`, not at its values; it may depend on `params` (a learned carry). Make it
     by `jnp.zeros_like(x, shape=..., dtype=...)`: then it varies over the mesh axes that x varies
     over. Noise is drawn from `key`, one key for each time step; no key means no noise.
+
+    Noise that is drawn once for a whole sequence (a dropout mask that stays) is put into the
+    parameters before the first step, by
+
+        noise(params, x, key) -> params             None where there is none
+
+    and `carry` and `step` take such parameters as they take those of `init`.
     """
 
     name: str
     init: Callable[..., Any]
     carry: Callable[..., Any]
     step: Callable[..., tuple[Any, Any]]
+    noise: Callable[..., Any] | None = None
 
     def __repr__(self) -> str:
         return self.name
@@ -42,13 +50,14 @@ class Cell:
 class Layer:
     """What needs a whole sequence, as pure functions.
 
-    `init`, `carry` and `step` are those of a `Cell`; `step` is None where there is no streaming form
-    (a bidirectional layer). In addition
+    `init`, `carry`, `step` and `noise` are those of a `Cell`; `step` is None where there is no
+    streaming form (a bidirectional layer). In addition
 
         run(params, xs, carry, *, valid, resets, keys, reverse, method) -> (carry, ys)
 
     with `valid` and `resets` bool [T, *batch] or None, and `keys` one for each time step or None. A
-    cell lifts to a layer by itself.
+    layer that makes one y of several x says how many: `stride` s gives ys [⌈T/s⌉, *batch, ...]. A cell
+    lifts to a layer by itself.
     """
 
     name: str
@@ -56,6 +65,8 @@ class Layer:
     carry: Callable[..., Any]
     step: Callable[..., tuple[Any, Any]] | None
     run: Callable[..., tuple[Any, Any]]
+    noise: Callable[..., Any] | None = None
+    stride: int = 1
 
     def __repr__(self) -> str:
         return self.name
@@ -87,8 +98,8 @@ def run(
         before step t: by selection, so that a NaN does not survive. With `done[t]` saying that the
         episode ended with step t, as environments report it, this is `done` one step later:
         resets[t] = done[t-1]. A reset at an invalid step does nothing, as nothing happens there.
-      key: a key made by `jax.random.key`. One key per time step is derived from it, the same ones
-        under every method. None means no noise.
+      key: a key made by `jax.random.key`. One key per time step, and one for the whole sequence, are
+        derived from it, the same ones under every method. None means no noise.
       reverse: runs from T-1 down to 0; ys[t] stays aligned with xs[t].
       method: how to run, one of `jaxrnn.methods`; None chooses by structure, size and device.
 
@@ -115,6 +126,8 @@ def run(
 
     def program(params, xs, carry, lengths, mask, resets, key):
         flags = time_flags(xs, lengths, mask, resets, key)
+        if key is not None:
+            params = draw(layer, params, template(xs), sequence_key(key))
         first = layer.carry(params, template(xs)) if carry is None else carry
         return lift(layer).run(params, xs, first, **flags, reverse=reverse, method=method)
 
@@ -133,6 +146,16 @@ def time_flags(xs: Any, lengths: Any, mask: Any, resets: Any, key: Any) -> dict[
     return {"valid": mask, "resets": resets, "keys": key}
 
 
+def sequence_key(key: Any) -> Any:
+    """The key of what is drawn once: that of a time step that no sequence reaches."""
+    return jax.random.fold_in(key, jnp.uint32(0xFFFFFFFF))
+
+
+def draw(layer: Cell | Layer, params: Any, x: Any, key: Any) -> Any:
+    """The parameters of one sequence: those of `init` with what is drawn once for it."""
+    return params if layer.noise is None else layer.noise(params, x, key)
+
+
 def as_array(value: Any) -> Any:
     return value if isinstance(value, jax.Array) else jnp.asarray(value)
 
@@ -146,7 +169,8 @@ def lift(layer: Cell | Layer) -> Layer:
         problem = problem_of(layer, params, xs, carry, valid, resets, keys, reverse)
         return (method or methods.auto())(problem)
 
-    return Layer(name=layer.name, init=layer.init, carry=layer.carry, step=layer.step, run=run_cell)
+    parts = {f: getattr(layer, f) for f in ("name", "init", "carry", "step", "noise")}
+    return Layer(**parts, run=run_cell)
 
 
 def problem_of(

@@ -9,7 +9,7 @@ import jax
 
 from jaxrnn import methods
 from jaxrnn.checks import check_run
-from jaxrnn.core import Cell, problem_of, time_flags
+from jaxrnn.core import Cell, draw, problem_of, sequence_key, time_flags
 from jaxrnn.engine.explain import WIDTH, Plan
 from jaxrnn.engine.trace import Loop
 from jaxrnn.guard import template
@@ -78,6 +78,8 @@ def explain(
     def read(first: Any, xs: Any, carry: Any, lengths: Any, mask: Any, resets: Any, key: Any):
         if isinstance(subject, Cell):
             flags = time_flags(xs, lengths, mask, resets, key)
+            if key is not None:
+                first = draw(subject, first, template(xs), sequence_key(key))
             start = subject.carry(first, template(xs)) if carry is None else carry
             problem = problem_of(subject, first, xs, start, **flags, reverse=reverse)
             named = {"p": first}

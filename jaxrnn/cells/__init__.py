@@ -12,6 +12,10 @@ from jaxrnn.cells.gru import gru_reset_before as gru_reset_before
 from jaxrnn.cells.gru import mgu as mgu
 from jaxrnn.cells.indrnn import IndRNNParams as IndRNNParams
 from jaxrnn.cells.indrnn import indrnn as indrnn
+from jaxrnn.cells.layer_norm import LayerNormGRUParams as LayerNormGRUParams
+from jaxrnn.cells.layer_norm import LayerNormLSTMParams as LayerNormLSTMParams
+from jaxrnn.cells.layer_norm import layer_norm_gru as layer_norm_gru
+from jaxrnn.cells.layer_norm import layer_norm_lstm as layer_norm_lstm
 from jaxrnn.cells.lstm import LSTMCarry as LSTMCarry
 from jaxrnn.cells.lstm import LSTMParams as LSTMParams
 from jaxrnn.cells.lstm import PeepholeLSTMParams as PeepholeLSTMParams

@@ -21,6 +21,14 @@ def sigmoid(x: jax.Array) -> jax.Array:
     return 0.5 * jnp.tanh(0.5 * x) + 0.5
 
 
+def normalise(x: jax.Array) -> jax.Array:
+    """(x − mean x) / √(var x + ε) over the last axis, ε = 10⁻⁵, in float32 at least."""
+    wide = x.astype(jnp.promote_types(x.dtype, jnp.float32))
+    centred = wide - wide.mean(-1, keepdims=True)
+    variance = jnp.square(centred).mean(-1, keepdims=True)
+    return (centred * jax.lax.rsqrt(variance + 1e-5)).astype(x.dtype)
+
+
 def weight(
     init: Initialiser, key: jax.Array, rows: int, columns: int, dtype: Any, *, gates: int = 1
 ) -> jax.Array:

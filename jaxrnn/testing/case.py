@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxrnn import methods
-from jaxrnn.core import Cell, run
+from jaxrnn.core import Cell, Layer, run
 from jaxrnn.methods.base import Method
 
 METHODS = (
@@ -21,7 +21,7 @@ METHODS = (
 
 
 class Case(NamedTuple):
-    cell: Cell
+    cell: Cell | Layer
     params: Any
     xs: Any
     carry: Any
@@ -42,7 +42,7 @@ class Case(NamedTuple):
         return run(self.cell, params, self.xs if xs is None else xs, **options)
 
 
-def case_of(cell: Cell, x: Any, length: int = 7, tolerance: float | None = None) -> Case:
+def case_of(cell: Cell | Layer, x: Any, length: int = 7, tolerance: float | None = None) -> Case:
     """Random parameters near those of `init`, random inputs and a random carry."""
     key = jax.random.key(0)
 

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxrnn import methods
+from jaxrnn.core import draw, sequence_key
 from jaxrnn.guard import select
 from jaxrnn.testing.case import (
     METHODS,
@@ -115,7 +116,7 @@ def resetting(case: Case) -> None:
 
 
 def noise(case: Case) -> None:
-    """No key, no noise; the same key, the same noise, under every method."""
+    """No key, no noise; the same key, the same noise, under every method and step by step."""
     quiet = case.run(method=methods.lax())
     same(case.run(method=methods.lax()), quiet, 0.0, "two runs without a key")
     noisy = case.run(key=case.key, method=methods.lax())
@@ -123,6 +124,15 @@ def noise(case: Case) -> None:
     for method in (*METHODS, None):
         got = case.run(key=case.key, method=method)
         same(got, noisy, case.tolerance, f"noise under {method or 'method=None'}")
+    if case.cell.step is None:
+        return
+    x = jax.tree.map(lambda a: jnp.zeros_like(a[0]), case.xs)
+    params = draw(case.cell, case.params, x, sequence_key(case.key))
+    state = case.cell.carry(params, x)
+    for t in range(case.length):
+        key = jax.random.fold_in(case.key, t)
+        state, y = case.cell.step(params, state, at(case.xs, t), key)
+        same(y, at(noisy[1], t), case.tolerance, f"noise at step {t}, step by step and in run()")
 
 
 TIME: dict[str, Callable[[Case], None]] = {

@@ -1,5 +1,6 @@
 """Laws of transformation: jit, vmap, scan, checkpoint, shard_map, export; JAX's strict modes."""
 
+import dataclasses
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -137,9 +138,7 @@ def tracing(case: Case) -> None:
         traces.append(None)
         return case.cell.step(*args)
 
-    cell = type(case.cell)(
-        name=case.cell.name, init=case.cell.init, carry=case.cell.carry, step=step
-    )
+    cell = dataclasses.replace(case.cell, step=step)
     once = jax.jit(lambda params, xs: run(cell, params, xs))
     once(case.params, case.xs)
     assert len(traces) <= 4, f"one compilation traced the step {len(traces)} times"

@@ -1,0 +1,130 @@
+"""Both directions of time, in two loops or in one."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from jaxrnn import methods
+from jaxrnn.around import parts
+from jaxrnn.core import Cell, Layer, lift, problem_of
+from jaxrnn.methods.base import Method, Problem
+
+
+class BidirectionalParams(NamedTuple):
+    forward: Any
+    backward: Any
+
+
+class BidirectionalCarry(NamedTuple):
+    """`backward` is the carry after the first time step: where that direction ends."""
+
+    forward: Any
+    backward: Any
+
+
+def _concat(f: Any, b: Any) -> Any:
+    return jax.tree.map(lambda *y: jnp.concatenate(y, axis=-1), f, b)
+
+
+def _sum(f: Any, b: Any) -> Any:
+    return jax.tree.map(jnp.add, f, b)
+
+
+def _both(f: Any, b: Any) -> Any:
+    return f, b
+
+
+MERGES: dict[str, Callable[[Any, Any], Any]] = {"concat": _concat, "sum": _sum, "none": _both}
+
+
+def bidirectional(
+    forward: Cell | Layer, backward: Cell | Layer | None = None, *, merge: str = "concat"
+) -> Layer:
+    """Runs one layer forward through time and one backward, and merges their outputs.
+
+        y→ = forward(x₀ … x_T₋₁)     y←  = backward(x_T₋₁ … x₀), aligned with x
+        yₜ = [y→ₜ, y←ₜ]              concat;  y→ₜ + y←ₜ  sum;  the pair (y→ₜ, y←ₜ)  none
+
+    With `lengths` or a mask the backward direction holds its first carry through the padding and
+    meets the data at the right place. There is no `step`: what comes later is needed.
+
+    Args:
+      forward: a cell or a layer.
+      backward: another; one of the same kind as `forward`, with parameters of its own, if None.
+      merge: "concat" along the features, "sum" or "none".
+
+    Raises:
+      TypeError: if something else than cells or layers is given.
+      ValueError: if `merge` is none of these, or the layers make one y of several x.
+
+    Reference: Schuster & Paliwal, Bidirectional recurrent neural networks, IEEE Transactions on
+    Signal Processing 45, 1997.
+    """
+    backward = forward if backward is None else backward
+    for layer in (forward, backward):
+        if not isinstance(layer, Cell | Layer):
+            raise TypeError(f"bidirectional() takes cells and layers, got {layer!r}")
+    if merge not in MERGES:
+        raise ValueError(f"bidirectional() merges by one of {list(MERGES)}, got merge={merge!r}")
+    f, b = lift(forward), lift(backward)
+    both = str(forward) if backward is forward else f"{forward}, {backward}"
+    name = f"bidirectional({both})" if merge == "concat" else f"bidirectional({both}, {merge!r})"
+    if f.stride > 1 or b.stride > 1:
+        raise ValueError(f"{name}: put what makes one y of several x before or after it")
+
+    def init(key, x):
+        k, r = jax.random.split(key)
+        return BidirectionalParams(f.init(k, x), b.init(r, x))
+
+    def carry(params, x):
+        return BidirectionalCarry(f.carry(params.forward, x), b.carry(params.backward, x))
+
+    def run(params, xs, carry, *, valid, resets, keys, reverse, method):
+        # The backward direction of the reversed sequence is the forward one of the sequence.
+        directions = (
+            (f, params.forward, carry.forward, parts.fold(keys, 0), reverse),
+            (b, params.backward, carry.backward, parts.fold(keys, 1), not reverse),
+        )
+        flags = {"valid": valid, "resets": resets, "method": method}
+        ran = [layer.run(p, xs, c, keys=k, reverse=r, **flags) for layer, p, c, k, r in directions]
+        (forward_carry, forward_ys), (backward_carry, backward_ys) = ran
+        after = BidirectionalCarry(forward_carry, backward_carry)
+        return after, MERGES[merge](forward_ys, backward_ys)
+
+    def run_together(params, xs, carry, *, valid, resets, keys, reverse, method):
+        directions = (
+            (forward, params.forward, carry.forward, parts.fold(keys, 0), reverse),
+            (backward, params.backward, carry.backward, parts.fold(keys, 1), not reverse),
+        )
+        problems = [
+            problem_of(cell, p, xs, c, valid, resets, k, r) for cell, p, c, k, r in directions
+        ]
+        after, ys = together(problems, method)
+        return BidirectionalCarry(*after), MERGES[merge](*ys)
+
+    noise = parts.noise_of({"forward": f, "backward": b})
+    return Layer(name=name, init=init, carry=carry, step=None, run=run, noise=noise)
+
+
+def together(problems: list[Problem], method: Method | None) -> tuple[Any, Any]:
+    """Runs several recurrences of the same length in one loop, each in its own direction."""
+
+    def step(carries: Any, xs: Any) -> tuple[Any, Any]:
+        each = [p.step(c, x) for p, c, x in zip(problems, carries, xs, strict=True)]
+        return tuple(c for c, _ in each), tuple(y for _, y in each)
+
+    joint = Problem(
+        name=" with ".join(p.name for p in problems),
+        step=step,
+        carry=tuple(p.carry for p in problems),
+        xs=tuple(_forward(p, p.xs) for p in problems),
+    )
+    carries, ys = (method or methods.auto())(joint)
+    return carries, [_forward(p, y) for p, y in zip(problems, ys, strict=True)]
+
+
+def _forward(problem: Problem, tree: Any) -> Any:
+    """As a loop that runs forward reads or writes it."""
+    return jax.tree.map(lambda a: jnp.flip(a, 0), tree) if problem.reverse else tree

@@ -1,0 +1,104 @@
+"""What layers share: what a layer makes of its input, flags of time steps, layers without a carry."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from jaxrnn.core import Cell, Layer, draw, lift
+from jaxrnn.guard import select, zeros
+
+
+def output(layer: Cell | Layer, params: Any, x: Any) -> Any:
+    """The types of y at one time step, for an x of these types."""
+    if layer.step is not None:
+        step = layer.step
+        return jax.eval_shape(lambda p, x: step(p, layer.carry(p, x), x)[1], params, x)
+
+    def run(p: Any, x: Any) -> Any:
+        xs = jax.tree.map(lambda a: a[None], x)
+        flags = dict.fromkeys(("valid", "resets", "keys"))
+        return lift(layer).run(p, xs, layer.carry(p, x), **flags, reverse=False, method=None)[1]
+
+    ys = jax.eval_shape(run, params, x)
+    return jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape[1:], a.dtype), ys)
+
+
+def zeros_of(types: Any, x: Any) -> Any:
+    """Zeros of these types that vary over the mesh axes that x varies over."""
+    like = jax.tree.leaves(x)[0]
+    return jax.tree.map(lambda s: jnp.zeros_like(like, shape=s.shape, dtype=s.dtype), types)
+
+
+def fold(keys: Any, number: int) -> Any:
+    """The keys of one of several layers: of a time step, or of each; nothing of nothing."""
+    if keys is None:
+        return None
+    one = lambda key: jax.random.fold_in(key, number)  # noqa: E731
+    return one(keys) if keys.shape == () else jax.vmap(one)(keys)
+
+
+def noise_of(layers: dict[str, Cell | Layer]) -> Callable[..., Any] | None:
+    """Draws once for a sequence in each of several layers, the fields of a NamedTuple of parameters."""
+    if all(layer.noise is None for layer in layers.values()):
+        return None
+
+    def noise(params: Any, x: Any, key: Any) -> Any:
+        drawn = {
+            field: draw(layer, getattr(params, field), x, fold(key, i))
+            for i, (field, layer) in enumerate(layers.items())
+        }
+        return params._replace(**drawn)
+
+    return noise
+
+
+def padded(flags: Any, tree: Any) -> Any:
+    """`tree` with 0 at time steps that are not valid, so that nothing of the padding gets anywhere."""
+    return tree if flags is None else select(flags, tree, zeros(tree))
+
+
+def timewise(
+    name: str,
+    init: Callable[..., Any],
+    apply: Callable[..., Any],
+    noise: Callable[..., Any] | None = None,
+) -> Layer:
+    """A layer that treats every time step alike, all of them at once: no carry, no loop.
+
+    `apply(params, x, key=None) -> y` for one time step, any batch axes.
+    """
+
+    def carry(params, x):
+        del params, x
+        return ()
+
+    def step(params, carry, x, *key):
+        return carry, apply(params, x, *key)
+
+    def run(params, xs, carry, *, valid, resets, keys, reverse, method):
+        del resets, reverse, method
+        xs = padded(valid, xs)
+        each = () if keys is None else (keys,)
+        ys = jax.vmap(lambda x, *key: apply(params, x, *key))(xs, *each)
+        return carry, padded(valid, ys)
+
+    return Layer(name=name, init=init, carry=carry, step=step, run=run, noise=noise)
+
+
+def groups(stride: int, tree: Any) -> Any:
+    """[T, ...] as [⌈T/s⌉, s, ...], the last group filled up with zeros (False)."""
+
+    def leaf(a: jax.Array) -> jax.Array:
+        missing = -a.shape[0] % stride
+        filled = jnp.pad(a, [(0, missing)] + [(0, 0)] * (a.ndim - 1))
+        return filled.reshape(-1, stride, *a.shape[1:])
+
+    return jax.tree.map(leaf, tree)
+
+
+def thinned(stride: int, valid: Any, resets: Any, keys: Any) -> tuple[Any, Any, Any]:
+    """The flags of groups of time steps: valid or reset if one of them is."""
+    some = [None if v is None else groups(stride, v).any(1) for v in (valid, resets)]
+    return some[0], some[1], None if keys is None else keys[::stride]
