@@ -7,6 +7,13 @@
 It needs what `pip install jaxrnn[train]` brings: Optax, Orbax, rich, safetensors.
 """
 
+from jaxrnn.train.checkpoints import CheckpointError as CheckpointError
+from jaxrnn.train.checkpoints import Checkpoints as Checkpoints
+from jaxrnn.train.checkpoints import CheckpointWarning as CheckpointWarning
+from jaxrnn.train.fit import fit as fit
+from jaxrnn.train.history import Diverged as Diverged
+from jaxrnn.train.history import History as History
+from jaxrnn.train.history import Result as Result
 from jaxrnn.train.losses import activation as activation
 from jaxrnn.train.losses import cross_entropy as cross_entropy
 from jaxrnn.train.losses import ctc as ctc

@@ -5,6 +5,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from jax import core
+from jax.sharding import NamedSharding
 
 from jaxrnn import checks
 
@@ -81,3 +82,67 @@ def _described(value: Any) -> str:
     if isinstance(value, tuple):
         return "(" + ", ".join(map(_described, value)) + ")"
     return f"{value.dtype}{list(value.shape)}" if hasattr(value, "dtype") else type(value).__name__
+
+
+def check_fit(
+    updates: Any,
+    every: Any,
+    patience: Any,
+    chunk: Any,
+    limit: Any,
+    validate: Any,
+    checkpoints: Any,
+    resume: Any,
+) -> None:
+    counts = {"updates": updates, "every": every, "chunk": chunk, "limit": limit}
+    for name, value in counts.items():
+        check_count(name, value)
+    if validate is not None and not callable(validate):
+        raise TypeError(f"validate must be a function of params, got {type(validate).__name__}")
+    if patience is not None:
+        check_count("patience", patience)
+        if validate is None:
+            raise ValueError("patience waits for a better validation; give validate= as well")
+    if resume and checkpoints is None:
+        raise ValueError("resume=True needs checkpoints= to resume from")
+
+
+def check_sharding(sharding: Any) -> None:
+    for leaf in jax.tree.leaves(sharding):
+        if not isinstance(leaf, NamedSharding):
+            raise TypeError(
+                f"sharding must be a NamedSharding or a tree of them, got {type(leaf).__name__};"
+                " make one by jax.sharding.NamedSharding(mesh, jax.P('data'))"
+            )
+
+
+def check_update(update: Any, state: Any, batch: Any) -> dict[str, Any]:
+    """Returns the shapes and dtypes of the metrics."""
+    after, metrics = jax.eval_shape(update, state, batch)
+    for name in ("params", "moments"):
+        checks.check_same(
+            f"state after an update, {name},",
+            name,
+            getattr(after, name),
+            "the one before it",
+            getattr(state, name),
+            "params and moments must keep their types; is the optimizer given another dtype?",
+        )
+    return metrics
+
+
+def check_validation(result: Any) -> dict[str, Any]:
+    """The numbers a validation returned, as a dict."""
+    numbers = dict(result) if isinstance(result, dict) else {"loss": result}
+    if "loss" not in numbers or "count" in numbers:
+        raise TypeError(
+            f"validate must return a loss, or a dict with a 'loss' (and no 'count'),"
+            f" got one with {sorted(numbers)}"
+        )
+    try:
+        return {str(name): float(value) for name, value in numbers.items()}
+    except TypeError as error:
+        raise TypeError(
+            f"validate must return a number, or a dict of numbers, got {_described(result)};"
+            " take its mean"
+        ) from error
