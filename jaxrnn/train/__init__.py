@@ -24,3 +24,4 @@ from jaxrnn.train.losses import temporal_activation as temporal_activation
 from jaxrnn.train.state import State as State
 from jaxrnn.train.state import init as init
 from jaxrnn.train.step import step as step
+from jaxrnn.train.tbptt import tbptt as tbptt

@@ -146,3 +146,15 @@ def check_validation(result: Any) -> dict[str, Any]:
             f"validate must return a number, or a dict of numbers, got {_described(result)};"
             " take its mean"
         ) from error
+
+
+def check_window(batch: Any, k1: int) -> None:
+    """The batch of a truncated backpropagation: a dict with the k1 new steps as "xs"."""
+    if not isinstance(batch, dict) or "xs" not in batch:
+        raise TypeError(
+            "a batch for tbptt() is a dict with 'xs' [k1, *batch, ...], and 'valid' and 'resets' if"
+            f" any, got {sorted(batch) if isinstance(batch, dict) else type(batch).__name__}"
+        )
+    length = checks.check_xs(batch["xs"])
+    if length != k1:
+        raise ValueError(f"tbptt() takes k1={k1} new steps at a time, got xs with T={length}")
