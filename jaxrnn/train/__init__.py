@@ -21,6 +21,7 @@ from jaxrnn.train.losses import l1 as l1
 from jaxrnn.train.losses import l2 as l2
 from jaxrnn.train.losses import mean_squared_error as mean_squared_error
 from jaxrnn.train.losses import temporal_activation as temporal_activation
+from jaxrnn.train.sharding import shard as shard
 from jaxrnn.train.state import State as State
 from jaxrnn.train.state import init as init
 from jaxrnn.train.step import step as step

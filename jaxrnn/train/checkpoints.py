@@ -91,6 +91,16 @@ class Checkpoints:
                 return self._manifest(step)["about"]
         return None
 
+    def fingerprint(self) -> dict[str, str]:
+        """SHA-256 of every leaf of the latest checkpoint by name, as its manifest has them.
+
+        Raises:
+          CheckpointError: if there is no checkpoint, or its manifest is damaged.
+        """
+        with self._failing("read"):
+            body = self._manifest(self.steps()[-1])
+        return {name: leaf["sha256"] for name, leaf in body["leaves"].items()}
+
     def restore(self, like: Result) -> Result | None:
         """The latest sound checkpoint.
 

@@ -7,7 +7,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import NamedSharding
+from jax.sharding import NamedSharding, PartitionSpec
 
 from jaxrnn.train import checks
 from jaxrnn.train.checkpoints import CheckpointError, Checkpoints
@@ -179,7 +179,8 @@ def device_loop(
     # What is on a mesh stays as it is placed there, whatever the compiler would find better.
     meshed = jax.tree.map(lambda leaf: isinstance(leaf.sharding, NamedSharding), like)
     places = jax.tree.map(lambda leaf, is_on: leaf.sharding if is_on else None, like, meshed)
-    return jax.jit(advance, donate_argnums=0, out_shardings=(places, None))
+    everywhere = places.count and NamedSharding(places.count.mesh, PartitionSpec())
+    return jax.jit(advance, donate_argnums=0, out_shardings=(places, everywhere))
 
 
 def validated(result: Result, validate: Callable[[Any], Any]) -> Result:
