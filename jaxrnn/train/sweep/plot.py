@@ -5,12 +5,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import NullLocator
 
 if TYPE_CHECKING:
     from jaxrnn.train.sweep.table import Table
 
 POINT, MIDDLE, BEST = "#9aa5b1", "#1d4ed8", "#c2410c"
 _ACROSS = 3  # panels side by side
+_FEW = 8  # so many values are named below a panel
 _WIDE = 10  # a range that is so many times its least value is drawn logarithmically
 
 
@@ -29,6 +31,8 @@ def draw(table: "Table", path: Path) -> None:
         values = np.array([setting[name] for setting in table.settings], float)
         _effect(axes, values, scores, best)
         axes.set(xlabel=name, ylabel=what)
+        if axes is others[0]:
+            axes.legend(frameon=False)
     for axes in others[len(names) :]:
         axes.set_axis_off()
     told = ", ".join(f"{name} {_number(value)}" for name, value in table.settings[best].items())
@@ -78,7 +82,9 @@ def _effect(axes: Any, values: np.ndarray, scores: np.ndarray, best: int) -> Non
         axes.plot(lost, np.full(len(lost), 0.97), "kx", transform=top, label="not finite")
     _scale(axes, "x", values)
     _scale(axes, "y", scores)
-    axes.legend(frameon=False)
+    if len(each := np.unique(values)) <= _FEW:
+        axes.set_xticks(each, [f"{value:g}" for value in each])
+        axes.xaxis.set_minor_locator(NullLocator())
     _clean(axes)
 
 

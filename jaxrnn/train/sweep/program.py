@@ -11,6 +11,7 @@ from jax.extend import core as jex
 from jax.sharding import Mesh
 from jax.sharding import PartitionSpec as P
 
+from jaxrnn.engine.jaxprs import needed
 from jaxrnn.train.data import OnDevice
 from jaxrnn.train.state import State
 from jaxrnn.train.sweep import checks
@@ -40,7 +41,9 @@ class Part(NamedTuple):
     def of(cls, function: Callable[..., Any], *args: Any) -> "Part":
         closed, shape = jax.make_jaxpr(function, return_shape=True)(*args)
         consts = [jnp.asarray(c) for c in closed.consts]
-        return cls(closed.jaxpr, consts, jax.tree.structure(shape), shape)
+        # `make` is traced for each part, and most of what it makes is for another one.
+        jaxpr = closed.jaxpr.replace(eqns=needed(closed.jaxpr.eqns, closed.jaxpr.outvars))
+        return cls(jaxpr, consts, jax.tree.structure(shape), shape)
 
     def __call__(self, consts: list[Any], *args: Any) -> Any:
         return self.tree.unflatten(core.eval_jaxpr(self.jaxpr, consts, *jax.tree.leaves(args)))
