@@ -25,4 +25,10 @@ from jaxrnn.train.sharding import shard as shard
 from jaxrnn.train.state import State as State
 from jaxrnn.train.state import init as init
 from jaxrnn.train.step import step as step
+from jaxrnn.train.sweep import Table as Table
+from jaxrnn.train.sweep import Trial as Trial
+from jaxrnn.train.sweep import sweep as sweep
 from jaxrnn.train.tbptt import tbptt as tbptt
+from jaxrnn.train.weights import WeightsError as WeightsError
+from jaxrnn.train.weights import load_weights as load_weights
+from jaxrnn.train.weights import save_weights as save_weights
