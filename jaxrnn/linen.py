@@ -27,8 +27,7 @@ class RNN(nn.Module):
       time_major: inputs, outputs, mask and resets are [T, *batch, ...].
       return_carry: returns (carry, outputs), not outputs alone.
       reverse: runs from T-1 down to 0; outputs stay aligned with inputs.
-      feature_axes: how many of the last axes of inputs are features; one if None, and none of
-        integers, which are symbols.
+      feature_axes: how many of the last axes of inputs are features; if None, 1, and 0 of integers.
       method: how to run, one of `jaxrnn.methods`; None chooses.
 
     Example:

@@ -27,9 +27,8 @@ class RNN(nnx.Module):
       time_major: inputs, outputs, mask and resets are [T, *batch, ...].
       return_carry: returns (carry, outputs), not outputs alone.
       reverse: runs from T-1 down to 0; outputs stay aligned with inputs.
-      feature_axes: how many of the last axes of inputs are features; one if None, and none of
-        integers, which are symbols.
-      method: how to run, one of `jaxrnn.methods`; None chooses.
+      feature_axes: how many of the last axes of inputs are features; if None, 1, and 0 of integers.
+      method: one of `jaxrnn.methods`; None chooses.
 
     Example:
       >>> import jax.numpy as jnp
@@ -76,20 +75,21 @@ class RNN(nnx.Module):
     ) -> Any:
         """Outputs, or (carry, outputs). The last three are as the module was made if None.
 
-        `initial_carry`, `lengths` [*batch], `mask` and `resets` [*batch, T] are those of `jaxrnn.run`.
-        `rngs` is an `nnx.Rngs` with a stream "dropout", or a key; None means no noise.
+        `initial_carry`, `lengths` [*batch], `mask` and `resets` [*batch, T] are those of `jaxrnn.run`;
+        `rngs`, an `nnx.Rngs` with a stream "dropout" or a key, is for noise.
         """
-        return_carry = self.return_carry if return_carry is None else return_carry
         time_major = self.time_major if time_major is None else time_major
         reverse = self.reverse if reverse is None else reverse
         axis = batch_major.time_axis(inputs, time_major, self.feature_axes)
-        params = named.restored(self.structure, nnx.pure(self.params), str(self.layer))
+        params = named.restored(self.structure, self.params, str(self.layer))
+        params = jax.tree.map(lambda p: p[...], params, is_leaf=lambda p: isinstance(p, nnx.Param))
         key = _dropout_key(rngs)
         options = {"lengths": lengths, "mask": mask, "resets": resets, "method": self.method}
         carry, outputs = batch_major.run(
             self.layer, params, inputs, initial_carry, axis, key=key, reverse=reverse, **options
         )
-        return (carry, outputs) if return_carry else outputs
+        wanted = self.return_carry if return_carry is None else return_carry
+        return (carry, outputs) if wanted else outputs
 
 
 def _dropout_key(rngs: Any) -> Any:
