@@ -55,6 +55,8 @@ CELLS = [
     Case("gru_reset_before", 16, 128, 128),
     Case("mgu", 16, 128, 128),
     Case("indrnn", 16, 128, 128),
+    Case("layer_norm_lstm", 16, 128, 128),
+    Case("layer_norm_gru", 16, 128, 128),
 ]
 
 MEMORY = [Case("lstm", 16, 4096, 128), Case("gru", 16, 4096, 128)]

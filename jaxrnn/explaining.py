@@ -9,7 +9,7 @@ import jax
 
 from jaxrnn import methods
 from jaxrnn.checks import check_run
-from jaxrnn.core import Cell, draw, problem_of, sequence_key, time_flags
+from jaxrnn.core import Cell, Layer, draw, lift, sequence_key, time_flags
 from jaxrnn.engine.explain import WIDTH, Plan
 from jaxrnn.engine.trace import Loop
 from jaxrnn.guard import template
@@ -39,8 +39,15 @@ class Explanation:
         return "\n".join(line.rstrip() for line in lines)
 
 
+class Explanations(tuple[Explanation, ...]):
+    """The answer of `explain` for a layer: one `Explanation` for each loop it runs, in order."""
+
+    def __str__(self) -> str:
+        return ("\n\n" + "─" * WIDTH + "\n\n").join(map(str, self)) or "no loop"
+
+
 def explain(
-    subject: Cell | Callable[..., Any],
+    subject: Cell | Layer | Callable[..., Any],
     first: Any,
     xs: Any = None,
     carry: Any = None,
@@ -51,10 +58,10 @@ def explain(
     resets: Any = None,
     key: Any = None,
     reverse: bool = False,
-) -> Explanation:
-    """Explains how a cell or a step function will be run. Nothing is computed.
+) -> Explanation | Explanations:
+    """Explains how a cell, a layer or a step function will be run. Nothing is computed.
 
-        print(jaxrnn.explain(cell, params, xs))          a cell, as `run` takes it
+        print(jaxrnn.explain(cell, params, xs))          a cell or a layer, as `run` takes it
         print(jaxrnn.explain(f, init, xs))               a step function, as `scan` takes it
 
     It says which equations run once, before, during and after the loop; the products, floating-point
@@ -63,35 +70,41 @@ def explain(
     legal; and which one `method=None` takes.
 
     Args:
-      subject: a `Cell`, or a function `carry, x -> carry, y`.
-      first: the parameters of the cell, or the initial carry of the function.
+      subject: a `Cell`, a `Layer`, or a function `carry, x -> carry, y`.
+      first: the parameters of the cell or layer, or the initial carry of the function.
       xs: the inputs [T, ...]; arrays or ShapeDtypeStructs, as all of these arguments.
-      carry: for a cell, the carry before the first step, if it is not the cell's own.
+      carry: for a cell or layer, the carry before the first step, if it is not its own.
       length: for a function without xs, the number of steps.
-      lengths, mask, resets, key, reverse: as for `run`; for a cell only.
+      lengths, mask, resets, key, reverse: as for `run`; for a cell or layer only.
+
+    Returns:
+      An `Explanation`; of a layer, which may run several loops or none, a tuple of them.
     """
-    if isinstance(subject, Cell):
+    runs = isinstance(subject, Cell | Layer)
+    if runs:
         check_run(subject, first, xs, carry, lengths, mask, resets, key)
 
     found: list[Explanation] = []
 
+    def note(problem: Problem, named: Any) -> tuple[Any, Any]:
+        found.append(_explain(problem, dict(named)))
+        return methods.auto()(problem)
+
     def read(first: Any, xs: Any, carry: Any, lengths: Any, mask: Any, resets: Any, key: Any):
-        if isinstance(subject, Cell):
-            flags = time_flags(xs, lengths, mask, resets, key)
-            if key is not None:
-                first = draw(subject, first, template(xs), sequence_key(key))
-            start = subject.carry(first, template(xs)) if carry is None else carry
-            problem = problem_of(subject, first, xs, start, **flags, reverse=reverse)
-            named = {"p": first}
-        else:
+        if not runs:
             name = getattr(subject, "__name__", "step")
-            problem = Problem(name=name, step=subject, carry=first, xs=xs, length=length)
-            named = {}
-        found.append(_explain(problem, named))
+            note(Problem(name=name, step=subject, carry=first, xs=xs, length=length), ())
+            return ()
+        flags = time_flags(xs, lengths, mask, resets, key)
+        if key is not None:
+            first = draw(subject, first, template(xs), sequence_key(key))
+        start = subject.carry(first, template(xs)) if carry is None else carry
+        noting = Method(name="explain", options=(("p", first),), run=note)
+        lift(subject).run(first, xs, start, **flags, reverse=reverse, method=noting)
         return ()
 
     jax.eval_shape(read, first, xs, carry, lengths, mask, resets, key)
-    return found[0]
+    return Explanations(found) if isinstance(subject, Layer) else found[0]
 
 
 def _explain(problem: Problem, named: dict[str, Any]) -> Explanation:

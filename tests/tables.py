@@ -14,6 +14,8 @@ CELLS = {
     "gru_reset_before": cells.gru_reset_before(5),
     "mgu": cells.mgu(5),
     "indrnn": cells.indrnn(5),
+    "layer_norm_lstm": cells.layer_norm_lstm(5),
+    "layer_norm_gru": cells.layer_norm_gru(5),
 }
 
 METHODS = {

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import pytest
 
 import jaxrnn
-from jaxrnn import cells, methods
+from jaxrnn import around, cells, inside, methods
 from jaxrnn.methods.auto import choose
 from tests.tables import CELLS
 
@@ -82,3 +82,19 @@ def test_the_choice_depends_on_the_device():
     loop = explained(cells.lstm(256)).plan.loop
     assert choose(loop, "cpu").options.hoist is False
     assert choose(loop, "gpu").options.hoist is True
+
+
+def test_a_layer_is_explained_loop_by_loop():
+    layer = around.stack(cells.lstm(256), around.dense(64), around.bidirectional(cells.gru(32)))
+    loops = explained(layer)
+    assert [e.subject.split(" over")[0] for e in loops] == ["lstm(256)", "gru(32)", "gru(32)"]
+    assert str(loops).count("method=None takes") == 3
+    assert "f32[128,32,64]" in loops[1].subject
+    assert str(explained(around.dense(64))) == "no loop"
+
+
+def test_noise_of_a_sequence_is_drawn_once():
+    cell = inside.recurrent_dropout(cells.lstm(256), 0.5)
+    plan = explained(cell, key=jax.random.key(0)).plan
+    assert plan.costs["during"].products == 1
+    assert plan.costs["once"].products == 0

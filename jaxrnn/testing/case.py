@@ -21,7 +21,7 @@ METHODS = (
 
 
 class Case(NamedTuple):
-    cell: Cell | Layer
+    cell: Any  # a Cell or a Layer
     params: Any
     xs: Any
     carry: Any

@@ -19,6 +19,22 @@ LAYOUTS = {
     "gru_reset_before": {"input": (7, 15), "recurrent": (5, 15), "bias": (15,)},
     "mgu": {"input": (7, 10), "recurrent": (5, 10), "bias": (10,)},
     "indrnn": {"input": (7, 5), "recurrent": (5,), "bias": (5,)},
+    "layer_norm_lstm": {
+        "input": (7, 20),
+        "recurrent": (5, 20),
+        "bias": (20,),
+        "input_scale": (20,),
+        "recurrent_scale": (20,),
+        "carry_scale": (5,),
+        "carry_bias": (5,),
+    },
+    "layer_norm_gru": {
+        "input": (7, 15),
+        "recurrent": (5, 15),
+        "bias": (15,),
+        "input_scale": (15,),
+        "recurrent_scale": (15,),
+    },
     "jordan": {
         "input": (7, 5),
         "recurrent": (2, 5),
@@ -43,7 +59,7 @@ def test_each_gate_is_orthogonal(make):
         np.testing.assert_allclose(gate @ gate.T, np.eye(6), atol=1e-5)
 
 
-@pytest.mark.parametrize("make", [cells.lstm, cells.peephole_lstm])
+@pytest.mark.parametrize("make", [cells.lstm, cells.peephole_lstm, cells.layer_norm_lstm])
 def test_the_forget_bias_lives_in_the_parameters(make):
     bias = make(3).init(key, x).bias
     np.testing.assert_array_equal(bias, [0, 0, 0, 1, 1, 1, 0, 0, 0, 0, 0, 0])
