@@ -35,9 +35,11 @@ def start(command: Sequence[str], out: Path, resume: bool) -> subprocess.Popen:
 
 
 def finish(process: subprocess.Popen) -> None:
-    out, _ = process.communicate()
+    with process:  # which waits for it
+        if process.stdout and not process.stdout.closed:
+            process.stdout.read()
     if process.returncode != 0:
-        raise SystemExit(f"{process.args} ended with {process.returncode}:\n{out}")
+        raise SystemExit(f"{process.args} ended with {process.returncode}")
 
 
 def until(process: subprocess.Popen, marker: str) -> bool:
@@ -89,12 +91,12 @@ def kill(
                 finish(process)
                 break
             moment = draw.uniform(0, reach)
-            ended = not until(process, marker) or not killed(process, moment)
-            if not ended:
+            ended = not (until(process, marker) and killed(process, moment))
+            if ended:
+                finish(process)
+            else:
                 moments.append(moment)
                 print(f"kill {len(moments)} of {kills}, {moment:.2f} s into it", flush=True)
-            elif process.returncode != 0:
-                raise SystemExit(f"{process.args} ended with {process.returncode}")
         found = train.Checkpoints(out / checkpoints).fingerprint()
         if differ := sorted(n for n in {*expected, *found} if expected.get(n) != found.get(n)):
             raise SystemExit(f"{out} differs from {folder / 'whole'} in {', '.join(differ)}")

@@ -29,9 +29,9 @@ def report(count, metrics):
 result = train.fit(
     loss,
     params,
-    optax.adam(optax.cosine_decay_schedule(0.01, 150)),
+    optax.adam(optax.cosine_decay_schedule(0.01, 100)),
     lambda n: table[n % 20],
-    updates=150,
+    updates=100,
     key=jax.random.key(3),
     memory=cell.carry(params[0], table[0, 0]),
     validate=lambda params: jnp.sum(params[1] ** 2),

@@ -1,0 +1,70 @@
+"""The example at toy size: in one process and in two, the numbers agree; and what it refuses."""
+
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+SOURCE = Path(__file__).parents[2] / "examples" / "train_sharded.py"
+TOY = ["--updates=4", "--rows=8", "--devices=4"]
+
+
+def start(*flags: str) -> subprocess.Popen:
+    """With JAX as it comes, so that it makes its virtual devices itself."""
+    env = {**os.environ, "XLA_FLAGS": "--xla_backend_optimization_level=0"}
+    command = [sys.executable, str(SOURCE), *TOY, *flags]
+    return subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=env
+    )
+
+
+def agrees(out: str, processes: int) -> None:
+    lines = [line for line in out.splitlines() if "Gloo" not in line]
+    assert lines[0] == f"4 devices in {processes} processes, 4 updates"
+    losses = [line.split("nats")[0].split()[-3::2] for line in lines[1:4]]
+    for first, last in losses:
+        assert float(first) == pytest.approx(float(losses[0][0]), rel=1e-4)
+        assert float(last) == pytest.approx(float(losses[0][1]), rel=1e-4)
+        assert float(last) < float(first)
+    assert lines[4] == "they agree"
+
+
+def test_one_process():
+    with start() as process:
+        out, err = process.communicate()
+    assert process.returncode == 0, err
+    agrees(out, 1)
+
+
+def test_two_processes():
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        port = free.getsockname()[1]
+    flags = ["--processes=2", f"--coordinator=localhost:{port}"]
+    with start(*flags, "--process=0") as first, start(*flags, "--process=1") as second:
+        out, err = first.communicate()
+        other, _ = second.communicate()
+    assert (first.returncode, second.returncode) == (0, 0), err
+    agrees(out, 2)
+    assert "agree" not in other  # the first reports
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--rows=6"], "--rows 6 must divide by 4 devices"),
+        (["--updates=0"], "must be 1 at least"),
+        (["--processes=2", "--process=2"], "--process 2 must be one of 0"),
+        (["--devices=3"], "--devices 3 must be pairs in each of 1 processes"),
+    ],
+    ids=str,
+)
+def test_what_cannot_be_done_is_said(flags, message):
+    with start(*flags) as process:
+        out, err = process.communicate()
+    assert process.returncode == 2
+    assert message in err
+    assert out == ""
