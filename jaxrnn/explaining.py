@@ -80,8 +80,7 @@ def explain(
     Returns:
       An `Explanation`; of a layer, which may run several loops or none, a tuple of them.
     """
-    runs = isinstance(subject, Cell | Layer)
-    if runs:
+    if isinstance(subject, Cell | Layer):
         check_run(subject, first, xs, carry, lengths, mask, resets, key)
 
     found: list[Explanation] = []
@@ -91,7 +90,7 @@ def explain(
         return methods.auto()(problem)
 
     def read(first: Any, xs: Any, carry: Any, lengths: Any, mask: Any, resets: Any, key: Any):
-        if not runs:
+        if not isinstance(subject, Cell | Layer):
             name = getattr(subject, "__name__", "step")
             note(Problem(name=name, step=subject, carry=first, xs=xs, length=length), ())
             return ()

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from jaxrnn import around, cells, inside, methods, run
-from jaxrnn.around.bidirectional import together
+from jaxrnn.around.bidirectional import ONE_LOOP, together
 from jaxrnn.core import problem_of
 
 xs = jax.random.normal(jax.random.key(0), (7, 3, 4))
@@ -23,9 +23,11 @@ OPTIONS = {
 KINDS = {"same": (cells.lstm(5), None), "two": (cells.gru(5), cells.elman(5))}
 
 
+@pytest.mark.parametrize("one_loop", [False, True])
 @pytest.mark.parametrize("option", OPTIONS)
 @pytest.mark.parametrize("kind", KINDS)
-def test_it_agrees_with_two_runs(kind, option):
+def test_it_agrees_with_two_runs(kind, option, one_loop, monkeypatch):
+    monkeypatch.setitem(ONE_LOOP, "cpu", one_loop)
     forward, backward = KINDS[kind]
     layer = around.bidirectional(forward, backward)
     params = layer.init(jax.random.key(1), xs[0])
@@ -58,10 +60,10 @@ def test_one_loop_is_two_loops(method):
         problem_of(cell, p, xs, cell.carry(p, xs[0]), valid, None, None, reverse)
         for p, reverse in zip(params, (False, True), strict=True)
     ]
-    carries, ys = together(problems, method)
-    for p, reverse, carry, y in zip(params, (False, True), carries, ys, strict=True):
+    ran = together(problems, method)
+    for p, reverse, got in zip(params, (False, True), ran, strict=True):
         want = run(cell, p, xs, lengths=lengths, reverse=reverse)
-        for a, b in zip(*map(jax.tree.leaves, ((carry, y), want)), strict=True):
+        for a, b in zip(*map(jax.tree.leaves, (got, want)), strict=True):
             np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
 
 
