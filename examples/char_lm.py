@@ -5,7 +5,8 @@
     python examples/char_lm.py --resume --prompt "class "       goes on with the last run
 
 Without --text it reads the sources of Python's own library. Top to bottom: text, model, training,
-checkpoints, reports, command line. Ctrl-C stops early and keeps what was learnt.
+reports, command line. Ctrl-C stops early and keeps what was learnt; a run that is killed goes on from
+its last checkpoint to the same numbers.
 
 Losses are code lengths in bits per character, comparable with a compressor's: a symbol costs
 -log2 p(symbol), and a character outside the vocabulary costs the symbol <unknown> and the bits that
@@ -16,17 +17,13 @@ import argparse
 import hashlib
 import inspect
 import itertools
-import json
 import lzma
 import math
 import os
-import signal
 import sys
 import sysconfig
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
 
@@ -34,12 +31,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-import safetensors.numpy
 from matplotlib.figure import Figure
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TimeRemainingColumn
 
 import jaxrnn
+from jaxrnn import around, train
 
 
 class Refused(Exception):
@@ -130,54 +125,72 @@ def prepare(path: str | None, batch: int, window: int) -> Text:
 
 
 # ---- model ---------------------------------------------------------------------------------------
-class Params(NamedTuple):
-    embedding: jax.Array  # [V, E]
-    layers: list[Any]
-    output: jax.Array  # [H, V]
-    bias: jax.Array  # [V]
 
 
-def language_model(cell: jaxrnn.Cell, features: int, depth: int, p: np.ndarray) -> jaxrnn.Cell:
-    """A cell that reads a symbol and returns the logits of the next one, whose frequencies are p.
-
-    The step holds everything, as streaming needs it. `jaxrnn.run` takes out of the loop what does not
-    depend on the carry (the embedding, the readout, gradients of weights), where that is faster.
-    """
-    sizes = [64] + [features] * (depth - 1)  # what each layer reads
-
-    def init(key: jax.Array, _: jax.Array) -> Params:
-        e, *keys = jax.random.split(key, 1 + depth)
-        layers = [cell.init(k, jnp.zeros(d)) for k, d in zip(keys, sizes, strict=True)]
-        embedding = jax.random.normal(e, (len(p), sizes[0]))
-        # Beginning at the frequencies, it need not drive its units into saturation to learn them.
-        return Params(embedding, layers, jnp.zeros((features, len(p))), jnp.log(jnp.float32(p)))
-
-    @jax.jit  # its arrays are all distinct: an update is given them for good, and takes none twice
-    def carry(params: Params, symbol: jax.Array) -> list[Any]:
-        xs = [jnp.zeros((*symbol.shape, d)) for d in sizes]
-        return [cell.carry(p, x) for p, x in zip(params.layers, xs, strict=True)]
-
-    def step(params: Params, carry: list[Any], symbol: jax.Array, key: Any = None) -> Any:
-        x, after = params.embedding[symbol], []
-        for p, c in zip(params.layers, carry, strict=True):
-            c, x = cell.step(p, c, x, key)
-            after.append(c)
-        return after, x @ params.output + params.bias
-
-    return jaxrnn.Cell(name=f"char_lm of {cell.name}", init=init, carry=carry, step=step)
+def language_model(cell: jaxrnn.Cell, depth: int, symbols: int) -> jaxrnn.Layer:
+    """Reads a symbol, and returns the logits of the next one."""
+    readout = around.dense(symbols, kernel_init=jax.nn.initializers.zeros)
+    return around.stack(around.embed(symbols, 64), *[cell] * depth, readout)
 
 
-@jax.jit(static_argnums=0)
-def bits(model: jaxrnn.Cell, params: Params, carry: Any, symbols: jax.Array) -> Any:
+def initial(model: jaxrnn.Layer, key: jax.Array, p: np.ndarray) -> Any:
+    """Beginning at the frequencies p, it need not drive its units into saturation to learn them."""
+    *layers, readout = model.init(key, jnp.zeros((), int))
+    return (*layers, readout._replace(bias=jnp.log(jnp.float32(p))))
+
+
+def bits(model: jaxrnn.Layer, params: Any, carry: Any, symbols: jax.Array) -> Any:
     """Mean bits of each of the symbols [T+1, B] but the first, and the carry after T."""
     carry, logits = jaxrnn.run(model, params, symbols[:-1], carry)
-    nats = optax.softmax_cross_entropy_with_integer_labels(logits, symbols[1:])
-    which = (symbols[1:] == UNKNOWN) * unknown_bits(logits.shape[-1])
-    return jnp.mean(nats / math.log(2) + which), carry
+    nats = train.cross_entropy(logits, symbols[1:])
+    which = jnp.mean(symbols[1:] == UNKNOWN) * unknown_bits(logits.shape[-1])
+    return nats / math.log(2) + which, carry
+
+
+def loss_of(model: jaxrnn.Layer) -> Callable[..., Any]:
+    """The carry goes from window to window, no gradient does; where the rows begin anew, so does it."""
+
+    def loss(params: Any, batch: Any, key: Any, carry: Any) -> Any:
+        del key  # no noise
+        symbols, anew = batch
+        first = model.carry(params, symbols[0])
+        carry = jax.tree.map(lambda a, b: jnp.where(anew, a, b), first, carry)
+        value, carry = bits(model, params, carry, symbols)
+        return value, {}, carry
+
+    return loss
+
+
+def windows(rows: np.ndarray, window: int) -> Callable[[jax.Array], Any]:
+    """The batch of update n: the rows' next symbols [window+1, B], and whether the rows begin anew."""
+    rows, turns = jnp.asarray(rows.T), (rows.shape[1] - 1) // window
+
+    def batch(n: jax.Array) -> Any:
+        turn = n % turns
+        return jax.lax.dynamic_slice_in_dim(rows, turn * window, window + 1), turn == 0
+
+    return batch
+
+
+def validator(model: jaxrnn.Layer, rows: np.ndarray, window: int) -> Callable[[Any], float]:
+    """The function params -> bits per character over all rows, window by window."""
+    starts = jnp.arange(0, rows.shape[1] - 1, window)
+    rows = jnp.asarray(rows.T)
+
+    @jax.jit
+    def validate(params: Any) -> jax.Array:
+        def one(carry: Any, start: jax.Array) -> Any:
+            symbols = jax.lax.dynamic_slice_in_dim(rows, start, window + 1)
+            value, carry = bits(model, params, carry, symbols)
+            return carry, value
+
+        return jax.lax.scan(one, model.carry(params, rows[0]), starts)[1].mean()
+
+    return lambda params: float(validate(params))
 
 
 @jax.jit(static_argnums=0)
-def write(model: jaxrnn.Cell, params: Params, prompt: Any, heat: float, keys: jax.Array) -> Any:
+def write(model: jaxrnn.Layer, params: Any, prompt: Any, heat: float, keys: jax.Array) -> Any:
     """Draws a symbol with each of the keys, one after the other, after the symbols of the prompt."""
     carry, logits = jaxrnn.run(model, params, prompt)
 
@@ -190,147 +203,44 @@ def write(model: jaxrnn.Cell, params: Params, prompt: Any, heat: float, keys: ja
     return jax.lax.scan(draw, (carry, logits[-1]), keys)[1]
 
 
-# ---- training ------------------------------------------------------------------------------------
-class State(NamedTuple):
-    params: Params
-    moments: Any
-    carry: Any  # goes from window to window; no gradient does
-    best: Params
+# ---- reports -------------------------------------------------------------------------------------
 
-
-@dataclass
-class Run:
-    args: argparse.Namespace
-    folder: Path
-    text: Text
-    model: jaxrnn.Cell
-    optimizer: optax.GradientTransformation
-    state: State
-    about: dict[str, Any]  # the configuration, and what came of it so far: train, valid, seconds
-
-
-@jax.jit(static_argnums=(0, 1), donate_argnums=2)
-def update(model: jaxrnn.Cell, optimizer: Any, state: State, symbols: jax.Array) -> Any:
-    loss = jax.value_and_grad(bits, argnums=1, has_aux=True)
-    (value, carry), gradient = loss(model, state.params, state.carry, symbols)
-    change, moments = optimizer.update(gradient, state.moments, state.params)
-    return State(optax.apply_updates(state.params, change), moments, carry, state.best), value
-
-
-def validate(model: jaxrnn.Cell, params: Params, rows: np.ndarray, window: int) -> float:
-    carry, values = model.carry(params, rows[:, 0]), []
-    for start in range(0, rows.shape[1] - 1, window):
-        value, carry = bits(model, params, carry, rows[:, start : start + window + 1].T)
-        values.append(value)
-    return float(np.mean(jax.device_get(values)))
-
-
-def train(run: Run, interrupts: list[int]) -> None:
-    """Goes on where the run is, to its last update or the first interrupt."""
-    args, rows, about, terminal = run.args, run.text.train, run.about, Console().is_terminal
-    trained, valid, began = about["train"], about["valid"], time.monotonic() - about["seconds"]
-    columns = "{task.completed}/{task.total}", BarColumn(None), "{task.description}"
-    with Progress(*columns, TimeRemainingColumn(compact=True), disable=not terminal) as bar:
-        task = bar.add_task("compiling", total=args.updates, completed=len(trained))
-        for n in range(len(trained) + 1, args.updates + 1):
-            start = (n - 1) * args.window % ((rows.shape[1] - 1) // args.window * args.window)
-            if start == 0:  # the rows begin anew
-                carry = run.model.carry(run.state.params, rows[:, 0])
-                run.state = run.state._replace(carry=carry)
-            symbols = rows[:, start : start + args.window + 1].T
-            run.state, value = update(run.model, run.optimizer, run.state, symbols)
-            trained.append(value := float(value))
-            last = bool(interrupts) or n == args.updates
-            if due := last or n % args.every == 0:
-                value = validate(run.model, run.state.params, run.text.valid, args.window)
-                valid.append([value, n])
-            if not math.isfinite(value):
-                refuse(f"the loss is {value} at update {n}: make --learning-rate smaller")
-            about["seconds"] = time.monotonic() - began
-            if due and valid[-1] == min(valid):
-                run.state = run.state._replace(best=jax.tree.map(jnp.array, run.state.params))
-                save(run.folder / BEST, run.state.best, about)
-            if due:
-                save(run.folder / LATEST, run.state, about)  # the last, as it says where to go on
-            bar.update(task, completed=n, description=status(run))
-            if not terminal and (due or n % 50 == 0):
-                print(f"update {n}/{args.updates}: {status(run)}", flush=True)
-            if last:
-                break
-
-
-# ---- checkpoints: safetensors, with what they are about as JSON in the header --------------------
-
-LATEST, BEST = "latest.safetensors", "best.safetensors"
+CHECKPOINTS, BEST = "checkpoints", "best.safetensors"
 CURVE, SAMPLE = "learning_curve.png", "sample.txt"
 
 
-@contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """A file to write that takes the place of `path` once it is whole: a crash leaves the former."""
-    part = path.with_name(f".{os.getpid()}.{path.name}")
-    try:
-        yield part
-        with part.open("rb+") as file:
-            os.fsync(file.fileno())
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
+def reporter(updates: int, characters: int) -> Callable[[int, dict[str, Any]], None]:
+    """Says how far it is, in lines, where there is no terminal to draw a bar on."""
+    last = [time.monotonic(), None]
+
+    def report(count: int, metrics: dict[str, Any]) -> None:
+        (then, before), now = last, time.monotonic()
+        last[:] = now, count
+        losses = f"train {metrics['loss']:.3f}"
+        if "validation" in metrics:
+            losses += f" valid {metrics['validation']:.3f}"
+        speed = ""
+        if before is not None:
+            speed = f", {(count - before) * characters / (now - then) / 1000:.0f}k characters/s"
+        print(f"update {count}/{updates}: {losses} bits/char{speed}", flush=True)
+
+    return report
 
 
-def named(tree: Any) -> dict[str, np.ndarray]:
-    leaves = jax.tree_util.tree_leaves_with_path(tree)
-    return {jax.tree_util.keystr(p, simple=True, separator="/"): np.asarray(a) for p, a in leaves}
-
-
-def sealed(arrays: dict[str, np.ndarray], about: str) -> dict[str, str]:
-    content = safetensors.numpy.save(arrays, {"about": about})
-    return {"about": about, "sha256": hashlib.sha256(content).hexdigest()}
-
-
-def save(path: Path, tree: Any, about: dict[str, Any]) -> None:
-    arrays = named(tree)
-    with replacing(path) as part:
-        part.write_bytes(safetensors.numpy.save(arrays, sealed(arrays, json.dumps(about))))
-
-
-def load(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-    if not path.is_file():
-        refuse(f"nothing to resume: there is no {path}")
-    try:
-        with safetensors.safe_open(path, "np") as file:
-            arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-            metadata = file.metadata() or {}
-        if metadata != sealed(arrays, metadata["about"]):
-            raise ValueError("its checksum is wrong")
-    except (safetensors.SafetensorError, ValueError, KeyError) as error:
-        refuse(f"{path} is damaged, or no checkpoint of char_lm ({error})")
-    return arrays, json.loads(metadata["about"])
-
-
-# ---- reports -------------------------------------------------------------------------------------
-def status(run: Run) -> str:
-    trained, valid, config = run.about["train"], run.about["valid"], run.about["config"]
-    bits = {"train": np.mean(trained[-50:])} | ({"valid": valid[-1][0]} if valid else {})
-    bits |= run.text.baselines
-    speed = len(trained) * config["batch"] * config["window"] / run.about["seconds"]
-    losses = " ".join(f"{name} {value:.2f}" for name, value in bits.items())
-    return f"{losses} bits/char {speed / 1000:.0f}k/s"
-
-
-def plot(run: Run, path: Path, title: str) -> None:
-    trained, (values, updates) = run.about["train"], zip(*run.about["valid"], strict=True)
+def plot(history: train.History, baselines: dict[str, float], path: Path, title: str) -> None:
+    trained, valid = history.losses, history.validations
+    best = min(v["loss"] for v in valid)
     axes = (figure := Figure(figsize=(8, 4.5), layout="constrained")).add_subplot()
     n, width = np.arange(len(trained)) + 1, max(1, len(trained) // 50)
     smooth = np.convolve(trained, np.ones(width) / width, "valid")
     axes.plot(n, trained, "tab:blue", alpha=0.25, linewidth=0.8)
     axes.plot(n[width // 2 :][: len(smooth)], smooth, "tab:blue", label="training")
-    label = f"validation, best {min(values):.2f}"
-    axes.plot(updates, values, "o-", color="tab:orange", label=label)
-    for (name, value), style in zip(run.text.baselines.items(), ("--", ":"), strict=True):
+    points = [[v[name] for v in valid] for name in ("count", "loss")]
+    axes.plot(*points, "o-", color="tab:orange", label=f"validation, best {best:.2f}")
+    for (name, value), style in zip(baselines.items(), ("--", ":"), strict=True):
         axes.axhline(value, color="0.35", linestyle=style, label=f"{name}, {value:.2f}")
     axes.set(title=title, xlabel="update", ylabel="bits per character")
-    axes.set(xlim=(0, 1.02 * len(n)), ylim=(0, 1.1 * max(trained[0], *run.text.baselines.values())))
+    axes.set(xlim=(0, 1.02 * len(n)), ylim=(0, 1.1 * max(valid[0]["loss"], *baselines.values())))
     axes.grid(alpha=0.2)
     axes.legend(ncols=2)
     figure.savefig(path, dpi=150, format="png")
@@ -382,89 +292,115 @@ def parse(argv: Sequence[str] | None, saved: dict[str, Any]) -> tuple[Any, dict[
     return args, {name: getattr(args, name) for name in names}
 
 
+class Run(NamedTuple):
+    args: argparse.Namespace
+    folder: Path
+    text: Text
+    model: jaxrnn.Layer
+    checkpoints: train.Checkpoints
+
+
 def start(argv: Sequence[str] | None) -> Run:
     """What can be refused is refused here, before anything is trained or written."""
     args, config = parse(argv, {})
+    saved = None
     if args.resume:
-        runs = sorted(Path("runs").glob(f"char_lm-*/{LATEST}"), key=lambda p: p.stat().st_mtime)
+        runs = sorted(
+            Path("runs").glob(f"char_lm-*/{CHECKPOINTS}"), key=lambda p: p.stat().st_mtime
+        )
         folder = args.out or (runs[-1].parent if runs else Path("runs"))
-        arrays, saved = load(folder / LATEST)
+        if not (folder / CHECKPOINTS).is_dir():
+            refuse(f"nothing to resume: there is no {folder / CHECKPOINTS}")
+        saved = train.Checkpoints(folder / CHECKPOINTS).read_about()
+        if not isinstance(saved, dict) or not {"config", "sha256"} <= set(saved):
+            refuse(f"{folder / CHECKPOINTS} is damaged, or holds no checkpoints of char_lm")
         args, config = parse(argv, saved["config"])
     else:
         fresh = (Path(f"runs/char_lm-{n:03}") for n in itertools.count(1))
         folder = args.out or next(path for path in fresh if not path.exists())
-        if (folder / LATEST).exists() or (folder / BEST).exists():
+        if (folder / CHECKPOINTS).exists() or (folder / BEST).exists():
             refuse(f"--out {folder} holds a run: --resume it, or choose another folder")
 
     text = prepare(args.text, args.batch, args.window)
-    cell = FACTORIES[args.cell](args.features)
-    model = language_model(cell, args.features, args.layers, text.frequencies)
-    rate = optax.warmup_cosine_decay_schedule(
-        0, args.learning_rate, min(50, args.updates // 10), args.updates, args.learning_rate / 50
-    )
-    optimizer = optax.chain(optax.clip_by_global_norm(1.0), optax.adam(rate, b2=0.99))
-    params = model.init(jax.random.key(args.seed), text.train[:, 0])
-    carry, best = model.carry(params, text.train[:, 0]), jax.tree.map(jnp.array, params)
-    state = State(params, optimizer.init(params), carry, best)
     about = {"config": config, "sha256": text.sha256, "vocabulary": text.vocabulary}
-    about |= {"train": [], "valid": [], "seconds": 0.0}
-    if args.resume:
+    if saved is not None:
         was, now = ({**a["config"], "text": a["sha256"][:8]} for a in (saved, about))
         differ = [f"{k} ({was.get(k)}, not {now[k]})" for k in now if was.get(k) != now[k]]
         if differ:
             refuse(f"the run in {folder} has another {', '.join(differ)}: choose another --out")
-        names = {name: array.shape for name, array in named(state).items()}
-        if names != {name: array.shape for name, array in arrays.items()}:
-            refuse(f"{folder / LATEST} holds other arrays: another version of jaxrnn made it")
-        leaves = [jnp.array(arrays[name]) for name in names]
-        state, about = jax.tree.unflatten(jax.tree.structure(state), leaves), saved
-    else:
-        folder.mkdir(parents=True, exist_ok=True)
-        save(folder / LATEST, state, about)  # whether that can be done shows now
-    return Run(args, folder, text, model, optimizer, state, about)
+    cell = FACTORIES[args.cell](args.features)
+    model = language_model(cell, args.layers, len(text.vocabulary) + 1)
+    checkpoints = train.Checkpoints(folder / CHECKPOINTS, keep=2, about=about)
+    return Run(args, folder, text, model, checkpoints)
+
+
+def optimizer(args: argparse.Namespace) -> optax.GradientTransformation:
+    peak, warmup = args.learning_rate, min(50, args.updates // 10)
+    rate = optax.warmup_cosine_decay_schedule(0, peak, warmup, args.updates, peak / 50)
+    return optax.adam(rate, b2=0.99)
+
+
+def learn(run: Run) -> train.Result:
+    args, text, model = run.args, run.text, run.model
+    params = initial(model, jax.random.key(args.seed), text.frequencies)
+    return train.fit(
+        loss_of(model),
+        params,
+        optimizer(args),
+        windows(text.train, args.window),
+        updates=args.updates,
+        memory=model.carry(params, text.train[:, 0]),
+        clip=1.0,
+        validate=validator(model, text.valid, args.window),
+        every=args.every,
+        checkpoints=run.checkpoints,
+        resume=args.resume,
+        report=None if sys.stderr.isatty() else reporter(args.updates, args.batch * args.window),
+    )
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    interrupts, usual = [], signal.getsignal(signal.SIGINT)
-
-    def interrupt(number: int, _: Any) -> None:
-        interrupts.append(number)
-        signal.signal(signal.SIGINT, usual)  # the second Ctrl-C aborts
-
     try:
         run = start(argv)
-        args, text, size = run.args, run.text, sum(map(jnp.size, jax.tree.leaves(run.state.best)))
-        title = f"{args.layers} x {args.cell}({args.features}), {size:,} parameters"
+        args, text, folder = run.args, run.text, run.folder
         print(f"{text.train.size:,} characters to train on, {text.valid.size:,} to validate on")
-        print(f"{title}, in {run.folder}", flush=True)
-        signal.signal(signal.SIGINT, interrupt)
-        train(run, interrupts)
-        if interrupts:
-            print(f"stopped by Ctrl-C; to go on: --resume --out {run.folder}")
+        print(f"{args.layers} x {args.cell}({args.features}), in {folder}", flush=True)
+        began = time.monotonic()
+        result = learn(run)
+        seconds = time.monotonic() - began
+        if result.stopped == "interrupted":
+            print(f"stopped by Ctrl-C; to go on: --resume --out {folder}")
+        train.save_weights(folder / BEST, result.best)
 
-        with replacing(run.folder / CURVE) as path:
-            plot(run, path, f"{title}; updates of {args.batch} x {args.window} characters")
+        size = sum(map(jnp.size, jax.tree.leaves(result.best)))
+        title = f"{args.layers} x {args.cell}({args.features}), {size:,} parameters"
+        title += f"; updates of {args.batch} x {args.window} characters"
+        plot(result.history, text.baselines, folder / CURVE, title)
         keys = jax.random.split(jax.random.key(args.seed), args.sample)
         prompt = encode(codes(args.prompt or "\n"), text.vocabulary)
-        symbols = np.asarray(write(run.model, run.state.best, prompt, args.temperature, keys))
+        symbols = np.asarray(write(run.model, result.best, prompt, args.temperature, keys))
         sample = args.prompt + "".join(text.vocabulary[s - 1] for s in symbols)
-        with replacing(run.folder / SAMPLE) as path:
-            path.write_text(sample, "utf-8", "replace")
+        (folder / SAMPLE).write_text(sample, "utf-8", "replace")
         encoding = sys.stdout.encoding or "utf-8"
         shown = sample.encode(encoding, "replace").decode(encoding)
         print(f"---- sampled at temperature {args.temperature:g}", shown, "----", sep="\n")
-        (value, n), seconds = min(run.about["valid"]), run.about["seconds"]
+        best = result.history.validations[result.history.best()]
         against = ", ".join(f"{name} {value:.3f}" for name, value in text.baselines.items())
-        print(f"best validation: {value:.3f} bits per character after update {n} ({against})")
-        print(f"trained for {seconds:.0f} s; {LATEST}, {BEST}, {CURVE}, {SAMPLE} in {run.folder}")
-    except (Refused, OSError, jax.errors.JaxRuntimeError) as error:
+        value, count = best["loss"], best["count"]
+        print(f"best validation: {value:.3f} bits per character after update {count} ({against})")
+        print(f"{seconds:.0f} s; {CHECKPOINTS}, {BEST}, {CURVE}, {SAMPLE} in {folder}")
+    except (
+        Refused,
+        OSError,
+        FloatingPointError,
+        train.CheckpointError,
+        jax.errors.JaxRuntimeError,
+    ) as error:
         print("char_lm: error:", *str(error).split(), file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("char_lm: aborted; what was saved is whole", file=sys.stderr)
         return 130
-    finally:
-        signal.signal(signal.SIGINT, usual)
     return 0
 
 

@@ -5,7 +5,6 @@ import inspect
 import json
 import math
 import os
-import pickle
 import random
 import shutil
 import signal
@@ -18,8 +17,8 @@ import jax.numpy as jnp
 import matplotlib.image
 import numpy as np
 import pytest
-import safetensors
-import safetensors.numpy
+
+from jaxrnn import train
 
 SOURCE = Path(__file__).parents[2] / "examples" / "char_lm.py"
 spec = importlib.util.spec_from_file_location("char_lm", SOURCE)
@@ -28,7 +27,7 @@ spec.loader.exec_module(lm)
 
 WORDS = ["the", "quick", "brown", "fox", "jumps", "over", "a", "lazy", "dog", "and", "sleeps"]
 TOY = {"features": 8, "batch": 4, "window": 16, "updates": 30, "every": 10}
-FILES = {lm.LATEST, lm.BEST, lm.CURVE, lm.SAMPLE}
+FILES = {lm.CHECKPOINTS, lm.BEST, lm.CURVE, lm.SAMPLE}
 
 
 def prose(lines: int = 200, seed: int = 0) -> str:
@@ -43,6 +42,26 @@ def flags(**given) -> list[str]:
 
 def content(folder: Path) -> dict[Path, bytes]:
     return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def steps(folder) -> list[int]:
+    """After which updates there are checkpoints."""
+    return train.Checkpoints(Path(folder) / lm.CHECKPOINTS).steps()
+
+
+def leaves(folder) -> dict[str, str]:
+    """A checksum of every leaf of the last checkpoint: state, best parameters, history."""
+    return train.Checkpoints(Path(folder) / lm.CHECKPOINTS).fingerprint()
+
+
+def restored(argv: list[str], folder) -> train.Result:
+    """What the last checkpoint holds."""
+    run = lm.start([*argv, f"--out={folder}", "--resume"])
+    params = lm.initial(run.model, jax.random.key(0), run.text.frequencies)
+    memory = run.model.carry(params, run.text.train[:, 0])
+    state = train.init(params, lm.optimizer(run.args), memory=memory)
+    empty = train.History({}, [])
+    return run.checkpoints.restore(train.Result(state, None, empty, ""))
 
 
 @pytest.fixture(scope="module")
@@ -85,16 +104,16 @@ def test_it_learns_draws_and_writes(text, capsys):
     argv = flags(text=text, out="run", updates=80, every=40, prompt="fox ", sample=60)
     assert lm.main(argv) == 0
     out = capsys.readouterr().out
-    _, about = lm.load(Path("run") / lm.LATEST)
     baselines = lm.prepare(str(text), 4, 16).baselines
-    best, after = min(about["valid"])
+    [line] = [line for line in out.splitlines() if line.startswith("best validation: ")]
+    best, after = float(line.split()[2]), int(line.split()[8])
     assert best < baselines["unigram"]
-    assert f"best validation: {best:.3f} bits per character after update {after}" in out
-    assert f"unigram {baselines['unigram']:.3f}, xz {baselines['xz']:.3f}" in out
-    assert [n for _, n in about["valid"]] == [40, 80]
-    assert len(about["train"]) == 80
+    assert f"unigram {baselines['unigram']:.3f}, xz {baselines['xz']:.3f}" in line
+    assert after in steps("run")
+    assert steps("run")[-1] == 80
     assert "\x1b" not in out  # no progress bar where there is no terminal
-    assert sum(line.startswith("update ") for line in out.splitlines()) == 3  # 40, 50, 80
+    counts = [line.split("/")[0] for line in out.splitlines() if line.startswith("update ")]
+    assert counts == ["update 25", "update 40", "update 50", "update 75", "update 80"]
 
     assert {path.name for path in Path("run").iterdir()} == FILES
     sample = (Path("run") / lm.SAMPLE).read_text()
@@ -106,48 +125,32 @@ def test_it_learns_draws_and_writes(text, capsys):
     assert 0.01 < np.mean(picture[..., :3].min(axis=-1) < 0.9) < 0.5  # lines on a white ground
 
 
-def test_the_best_file_holds_the_best_parameters(finished):
-    best, _ = lm.load(finished / lm.BEST)
-    latest, about = lm.load(finished / lm.LATEST)
-    assert {f"best/{name}": array.tobytes() for name, array in best.items()} == {
-        name: array.tobytes() for name, array in latest.items() if name.startswith("best/")
-    }
-    assert {"embedding", "layers/0/recurrent", "output", "bias"} <= set(best)
-    text = about["vocabulary"]
-    assert set(text) <= set(prose())
-
-
-def test_the_validation_loss_of_the_best_file_is_the_one_reported(finished, text):
-    _, about = lm.load(finished / lm.BEST)
+def test_the_best_file_holds_the_parameters_of_the_loss_reported(finished, text, tmp_path):
+    result = restored(flags(text=text), shutil.copytree(finished, tmp_path / "run"))
     data = lm.prepare(str(text), 4, 16)
-    model = lm.language_model(lm.FACTORIES["lstm"](8), 8, 1, data.frequencies)
-    like = model.init(jax.random.key(0), jnp.zeros(4, int))
-    arrays, _ = lm.load(finished / lm.BEST)
-    leaves = [jnp.array(arrays[name]) for name in lm.named(like)]
-    params = jax.tree.unflatten(jax.tree.structure(like), leaves)
-    value = lm.validate(model, params, data.valid, 16)
-    assert value == pytest.approx(min(about["valid"])[0], rel=1e-6)
+    model = lm.language_model(lm.FACTORIES["lstm"](8), 1, len(data.frequencies))
+    like = lm.initial(model, jax.random.key(0), data.frequencies)
+    best = train.load_weights(finished / lm.BEST, like)
+    for a, b in zip(*map(jax.tree.leaves, (best, result.best)), strict=True):
+        np.testing.assert_array_equal(a, b)
+    least = min(v["loss"] for v in result.history.validations)
+    assert lm.validator(model, data.valid, 16)(best) == pytest.approx(least, rel=1e-6)
 
 
 @pytest.mark.parametrize("cell", ["elman", "gru", "indrnn"])
-def test_cells_stack(cell, text, monkeypatch, capsys):
-    argv = flags(text=text, out="run", cell=cell, layers=2)
-    with monkeypatch.context() as patch:  # stopped before it begins
-        patch.setattr(lm, "train", lambda run, _: refuse_to_train())
-        with pytest.raises(ZeroDivisionError):
-            lm.main(argv)
-    first, _ = lm.load(Path("run") / lm.LATEST)
-    assert lm.main([*argv, "--resume"]) == 0
-    arrays, about = lm.load(Path("run") / lm.LATEST)
-    assert about["valid"][-1][0] < about["train"][0] - 0.2
-    assert arrays["params/layers/1/input"].shape[0] == TOY["features"]
-    for name in arrays:
-        if name.startswith("params/"):
-            assert (arrays[name] != first[name]).any(), name
-
-
-def refuse_to_train():
-    return 1 / 0
+def test_cells_stack(cell, text, capsys):
+    argv = flags(text=text, cell=cell, layers=2)
+    assert lm.main([*argv, "--out=run"]) == 0
+    result = restored(argv, "run")
+    assert result.history.validations[-1]["loss"] < result.history.losses[0] - 0.2
+    params = result.state.params
+    assert params[2].input.shape[0] == TOY["features"]
+    assert [layer.shape for layer in params[0]] == [(len(params[-1].bias), 64)]
+    data = lm.prepare(str(text), 4, 16)
+    model = lm.language_model(lm.FACTORIES[cell](8), 2, len(data.frequencies))
+    first = lm.initial(model, jax.random.key(0), data.frequencies)
+    for before, after in zip(*map(jax.tree.leaves, (first, params)), strict=True):
+        assert (before != after).any()
 
 
 def test_every_named_cell_is_offered():
@@ -156,11 +159,11 @@ def test_every_named_cell_is_offered():
 
 
 def test_a_sample_is_what_the_model_finds_likely():
-    model = lm.language_model(lm.FACTORIES["gru"](8), 8, 2, np.full(12, 1 / 12))
-    params = model.init(jax.random.key(0), jnp.zeros((), int))
-    output = jax.random.normal(jax.random.key(1), params.output.shape)
-    output = output.at[:, lm.UNKNOWN].add(100.0)  # likely, and yet never written
-    params = params._replace(output=output)
+    model = lm.language_model(lm.FACTORIES["gru"](8), 2, 12)
+    *layers, readout = lm.initial(model, jax.random.key(0), np.full(12, 1 / 12))
+    kernel = jax.random.normal(jax.random.key(1), readout.kernel.shape)
+    bias = readout.bias.at[lm.UNKNOWN].add(100.0)  # likely, and yet never written
+    params = (*layers, readout._replace(kernel=kernel, bias=bias))
     keys = jax.random.split(jax.random.key(2), 15)
     drawn = lm.write(model, params, jnp.array([3, 1, 4]), 1e-6, keys)
     ids = [3, 1, 4]
@@ -189,17 +192,17 @@ def test_an_unknown_character_costs_the_bits_to_say_which(tmp_path):
     p = np.array([1, 901, 901]) / 1803  # one more of each than there are
     costs = -np.log2(p) + np.array([math.log2(others), 0, 0])
     assert text.baselines["unigram"] == pytest.approx(costs[text.valid].mean())
-    model = lm.language_model(lm.FACTORIES["lstm"](4), 4, 1, text.frequencies)
-    params = model.init(jax.random.key(0), text.train[:, 0])  # which know the frequencies only
+    model = lm.language_model(lm.FACTORIES["lstm"](4), 1, 3)
+    params = lm.initial(model, jax.random.key(0), text.frequencies)  # which are all they know
     expected = costs[text.valid[:, 1:]].mean()
-    assert lm.validate(model, params, text.valid, 16) == pytest.approx(expected, rel=1e-5)
+    assert lm.validator(model, text.valid, 16)(params) == pytest.approx(expected, rel=1e-5)
 
 
 def test_bytes_that_are_no_text_are_replaced(tmp_path, capsys):
     path = tmp_path / "broken.txt"
     path.write_bytes(prose().encode().replace(b"fox", b"f\xff\xfe\x80x") + b"\xc3")
     assert lm.main(flags(text=path, out="run", updates=2)) == 0
-    _, about = lm.load(Path("run") / lm.LATEST)
+    about = train.Checkpoints(Path("run") / lm.CHECKPOINTS).read_about()
     assert "\N{REPLACEMENT CHARACTER}" in about["vocabulary"]
     (Path("run") / lm.SAMPLE).read_text("utf-8")
 
@@ -245,30 +248,27 @@ def test_without_a_text_it_reads_the_library_of_python():
 
 
 def interrupt_at(monkeypatch, number: int, action) -> None:
-    """Does `action` in update `number` of this process."""
-    calls, update = [], lm.update
+    """Does `action` when so many updates are reported in this process."""
+    reporter = lm.reporter
 
-    def counted(*args):
-        calls.append(1)
-        if len(calls) == number:
-            action()
-        return update(*args)
+    def reporting(*args):
+        usual = reporter(*args)
 
-    monkeypatch.setattr(lm, "update", counted)
+        def report(count, metrics):
+            usual(count, metrics)
+            if count == number:
+                action()
+
+        return report
+
+    monkeypatch.setattr(lm, "reporter", reporting)
 
 
-def same_run(folder: Path, other: Path, *, but: int | None = None) -> None:
-    """Equal to the bit, but for the time it took, and a validation after update `but`."""
-    for name in (lm.LATEST, lm.BEST):
-        (arrays, about), (expected, reference) = lm.load(folder / name), lm.load(other / name)
-        assert {k: (v.dtype, v.shape, v.tobytes()) for k, v in arrays.items()} == {
-            k: (v.dtype, v.shape, v.tobytes()) for k, v in expected.items()
-        }
-        assert about.pop("seconds") > 0
-        assert reference.pop("seconds") > 0
-        about["valid"] = [point for point in about["valid"] if point[1] != but]
-        assert about == reference
-    assert (folder / lm.SAMPLE).read_bytes() == (other / lm.SAMPLE).read_bytes()
+def same_run(folder: Path, other: Path) -> None:
+    """Equal to the bit: state, best parameters, history, sample."""
+    assert leaves(folder) == leaves(other)
+    for name in (lm.BEST, lm.SAMPLE):
+        assert (folder / name).read_bytes() == (other / name).read_bytes()
 
 
 def test_a_crashed_run_resumes_to_the_bit(text, finished, monkeypatch, capsys):
@@ -278,11 +278,10 @@ def test_a_crashed_run_resumes_to_the_bit(text, finished, monkeypatch, capsys):
     rows = lm.prepare(str(text), 4, 16).train
     assert (rows.shape[1] - 1) // 16 > 20  # the crash is in the middle of the text
     with monkeypatch.context() as patch:
-        interrupt_at(patch, 17, crash)
+        interrupt_at(patch, 20, crash)
         with pytest.raises(RuntimeError, match="power"):
             lm.main(flags(text=text, out="run"))
-    _, about = lm.load(Path("run") / lm.LATEST)
-    assert len(about["train"]) == 10
+    assert steps("run")[-1] == 20
     assert lm.main(["--resume", "--out=run", "--sample=40"]) == 0
     same_run(Path("run"), finished)
 
@@ -294,7 +293,7 @@ def test_an_interrupted_run_reports_and_resumes_to_the_bit(text, monkeypatch, ca
     assert lm.main([*argv, "--out=whole"]) == 0
     capsys.readouterr()
     with monkeypatch.context() as patch:
-        interrupt_at(patch, 33, lambda: os.kill(os.getpid(), signal.SIGINT))
+        interrupt_at(patch, 50, lambda: os.kill(os.getpid(), signal.SIGINT))
         assert lm.main([*argv, "--out=run"]) == 0
     out, err = capsys.readouterr()
     assert "stopped by Ctrl-C; to go on: --resume --out run\n" in out
@@ -302,10 +301,9 @@ def test_an_interrupted_run_reports_and_resumes_to_the_bit(text, monkeypatch, ca
     assert err == ""
     assert {path.name for path in Path("run").iterdir()} == FILES
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
-    _, about = lm.load(Path("run") / lm.LATEST)
-    assert [n for _, n in about["valid"]] == [30, 33]
+    assert steps("run")[-1] == 50
     assert lm.main([*argv, "--out=run", "--resume"]) == 0
-    same_run(Path("run"), Path("whole"), but=33)
+    same_run(Path("run"), Path("whole"))
 
 
 def test_the_second_interrupt_aborts(text, monkeypatch, capsys):
@@ -313,12 +311,11 @@ def test_the_second_interrupt_aborts(text, monkeypatch, capsys):
         os.kill(os.getpid(), signal.SIGINT)
         os.kill(os.getpid(), signal.SIGINT)
 
-    interrupt_at(monkeypatch, 15, twice)
+    interrupt_at(monkeypatch, 20, twice)
     assert lm.main(flags(text=text, out="run")) == 130
     assert capsys.readouterr().err == "char_lm: aborted; what was saved is whole\n"
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
-    _, about = lm.load(Path("run") / lm.LATEST)
-    assert len(about["train"]) == 10
+    assert steps("run")[-1] == 20
 
 
 def test_ctrl_c_in_a_process(text):
@@ -406,7 +403,7 @@ def test_there_must_be_something_to_resume(capsys):
 def test_a_run_is_not_written_over(finished, text, capsys):
     shutil.copytree(finished, "run")
     refused(capsys, flags(text=text, out="run"), "--out run", "--resume")
-    (Path("run") / lm.LATEST).unlink()  # the best parameters alone are worth keeping too
+    shutil.rmtree(Path("run") / lm.CHECKPOINTS)  # the best parameters alone are worth keeping too
     refused(capsys, flags(text=text, out="run"), "--out run", "--resume")
 
 
@@ -441,70 +438,68 @@ def test_a_text_that_changed_is_not_resumed(finished, text, capsys):
         text.write_bytes(former)
 
 
-def damages(whole: bytes) -> dict[str, bytes]:
-    header = 8 + int.from_bytes(whole[:8], "little")
-
-    def flipped(at: int) -> bytes:
-        return whole[:at] + bytes([whole[at] ^ 1]) + whole[at + 1 :]
-
-    return {
-        "nothing": b"",
-        "half": whole[: len(whole) // 2],
-        "one byte short": whole[:-1],
-        "half a header": whole[: header // 2],
-        "a bit in the arrays": flipped(header + (len(whole) - header) // 2),
-        "a bit in the history": flipped(whole.index(b"valid") + 12),
-        "a bit in the length": flipped(2),
-        "a pickle": pickle.dumps({"params": [1.0, 2.0]}),
-        "of somebody else": safetensors.numpy.save({"w": np.ones(3)}),
-        "of somebody else with metadata": safetensors.numpy.save({"w": np.ones(3)}, {"a": "b"}),
-    }
+def latest(folder: Path) -> Path:
+    return folder / lm.CHECKPOINTS / str(steps(folder)[-1])
 
 
-def test_a_damaged_checkpoint_is_refused(finished, capsys):
+def flip_a_bit(folder: Path) -> None:
+    path = max((p for p in folder.rglob("*") if p.is_file()), key=lambda p: p.stat().st_size)
+    whole = bytearray(path.read_bytes())
+    whole[len(whole) // 2] ^= 1
+    path.write_bytes(whole)
+
+
+def test_a_damaged_checkpoint_is_refused_and_the_one_before_it_taken(finished, capsys):
     shutil.copytree(finished, "run")
-    whole = (finished / lm.LATEST).read_bytes()
-    for damage, broken in damages(whole).items():
-        assert broken != whole, damage
-        (Path("run") / lm.LATEST).write_bytes(broken)
-        refused(capsys, ["--resume", "--out=run"], "damaged", lm.LATEST)
-    (Path("run") / lm.LATEST).write_bytes(whole)
-    assert lm.load(Path("run") / lm.LATEST)
+    flip_a_bit(latest(Path("run")))
+    with pytest.warns(train.CheckpointWarning, match="is refused"):
+        assert lm.main(["--resume", "--out=run", "--sample=40"]) == 0
+    same_run(Path("run"), finished)
 
 
-def test_a_full_disk_leaves_the_former_checkpoint(text, monkeypatch, capsys):
-    flushes, fsync = [], os.fsync
-
-    def full(file: int) -> None:
-        flushes.append(file)
-        if len(flushes) == 4:  # after the latest at 0, the best and the latest at 10
-            raise OSError(28, "No space left on device")
-        fsync(file)
-
-    monkeypatch.setattr(os, "fsync", full)
-    assert lm.main(flags(text=text, out="run")) == 2
-    assert capsys.readouterr().err.splitlines() == [
-        "char_lm: error: [Errno 28] No space left on device"
-    ]
-    assert {path.name for path in Path("run").iterdir()} == {lm.LATEST, lm.BEST}
-    for name in (lm.LATEST, lm.BEST):
-        _, about = lm.load(Path("run") / name)
-        assert len(about["train"]) == 10
+def test_nothing_but_damaged_checkpoints_are_refused(finished, capsys):
+    shutil.copytree(finished, "run")
+    for step in steps("run"):
+        for path in (Path("run") / lm.CHECKPOINTS / str(step)).rglob("*"):
+            if path.is_file():
+                path.write_bytes(b"")
+    assert lm.main(["--resume", "--out=run"]) == 2
+    assert "is damaged, or holds no checkpoints of char_lm" in capsys.readouterr().err
 
 
-def test_a_loss_that_is_no_number_stops_the_run(text, monkeypatch, capsys):
-    interrupt_at(monkeypatch, 1, lambda: None)
-    counted = lm.update
-    calls = []
+def test_a_checkpoint_that_cannot_be_written_is_said(text, monkeypatch, capsys):
+    def full(*args, **options):
+        raise OSError(28, "No space left on device")
 
-    def broken(*args):
-        state, value = counted(*args)
-        calls.append(1)
-        return state, value * (math.nan if len(calls) == 13 else 1)
+    def break_it():
+        monkeypatch.setattr("orbax.checkpoint.CheckpointManager.save", full)
 
-    monkeypatch.setattr(lm, "update", broken)
+    interrupt_at(monkeypatch, 10, break_it)
     assert lm.main(flags(text=text, out="run")) == 2
     err = capsys.readouterr().err
-    assert err == "char_lm: error: the loss is nan at update 13: make --learning-rate smaller\n"
-    _, about = lm.load(Path("run") / lm.LATEST)
-    assert len(about["train"]) == 10
+    assert err.startswith("char_lm: error: cannot write the checkpoint")
+    assert "No space left on device" in err
+    assert err.count("\n") == 1
+    assert steps("run") == [10]
+
+
+def test_losses_that_are_no_numbers_stop_the_run(text, monkeypatch, capsys):
+    loss_of = lm.loss_of
+
+    def broken(model):
+        loss = loss_of(model)
+
+        def nan(params, batch, key, carry):
+            value, metrics, carry = loss(params, batch, key, carry)
+            # The batches know no number, but the bias has moved after some updates.
+            moved = jnp.abs(params[-1].kernel).max() > 0.05
+            return jnp.where(moved, math.nan, value), metrics, carry
+
+        return nan
+
+    monkeypatch.setattr(lm, "loss_of", broken)
+    assert lm.main(flags(text=text, out="run")) == 2
+    err = capsys.readouterr().err
+    assert err.startswith("char_lm: error: 10 updates in a row")
+    assert "learning rate smaller" in err
+    assert err.count("\n") == 1
