@@ -27,7 +27,7 @@ class Case:
         dtype = "" if self.dtype == "float32" else f" {self.dtype}"
         return f"{self.cell} B={self.batch} T={self.length} H={self.features}{inputs}{dtype}"
 
-    def make_cell(self) -> jaxrnn.Cell:
+    def make_cell(self) -> jaxrnn.Cell | jaxrnn.Layer:
         return getattr(jaxrnn.cells, self.cell)(self.features)
 
     def arrays(self) -> tuple[Any, jax.Array]:

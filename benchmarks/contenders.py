@@ -2,7 +2,7 @@
 
 import ast
 import inspect
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 
@@ -15,6 +15,13 @@ from jaxrnn.methods.auto import Choice, choose
 AUTO, LAX = methods.auto().name, methods.lax().name
 # Every method that needs no other one.
 FACTORIES = {n: f for n, f in vars(methods).items() if inspect.isfunction(f) and n != "first"}
+
+
+class Contender(NamedTuple):
+    """A cell or a layer, and how to run it."""
+
+    layer: jaxrnn.Cell | jaxrnn.Layer
+    method: Method
 
 
 def parse(text: str) -> list[Method]:
@@ -52,6 +59,12 @@ def _method(text: str) -> Method:
 def with_lax(given: list[Method]) -> dict[str, Method]:
     """The methods by name, each once, `lax` first: every ratio is to it."""
     return {method.name: method for method in [methods.lax(), *given]}
+
+
+def field(case: Case, given: list[Method]) -> dict[str, Contender]:
+    """The case's cell under each method, `lax` first."""
+    cell = case.make_cell()
+    return {name: Contender(cell, method) for name, method in with_lax(given).items()}
 
 
 def chosen(case: Case) -> tuple[Method, Choice]:

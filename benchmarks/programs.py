@@ -14,7 +14,7 @@ import jaxrnn
 Program = Callable[..., Any]  # params, xs -> what the gate compares
 
 
-def forward(cell: jaxrnn.Cell, method: jaxrnn.methods.Method) -> Program:
+def forward(cell: jaxrnn.Cell | jaxrnn.Layer, method: jaxrnn.methods.Method) -> Program:
     """The loss, and the carry and outputs it is made of so that the gate can see them."""
 
     def program(params: Any, xs: Any) -> Any:
@@ -26,7 +26,7 @@ def forward(cell: jaxrnn.Cell, method: jaxrnn.methods.Method) -> Program:
     return program
 
 
-def gradient(cell: jaxrnn.Cell, method: jaxrnn.methods.Method) -> Program:
+def gradient(cell: jaxrnn.Cell | jaxrnn.Layer, method: jaxrnn.methods.Method) -> Program:
     """The gradients of the loss of carry and outputs with respect to parameters and inputs."""
     program = forward(cell, method)
     return jax.grad(lambda params, xs: program(params, xs)[0], argnums=(0, 1))

@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 from benchmarks.cases import MEMORY_TARGETS, SPEED_TARGETS
 from benchmarks.contenders import AUTO, LAX
+from benchmarks.directions import ONE_LOOP, TWO_RUNS
 from benchmarks.rows import Row, choices, memory_ratio
 from benchmarks.suites import SUITES
 from benchmarks.tables import choice_table, table
@@ -46,6 +47,7 @@ def conclusion(rows: list[Row]) -> list[str]:
         *_verdict(f"speed of the gradient under `{AUTO}`", speed_results(rows)),
         *_verdict("temporary memory of the gradient", memory_results(rows)),
         *_comparison([r for r in rows if r["suite"] in ("speed", "cells") and r["method"] == AUTO]),
+        *_directions([r for r in rows if r["suite"] == "bidirectional"]),
         *_choices([r for r in rows if r["suite"] == "choice"]),
         *_failures(rows),
     ]
@@ -96,7 +98,7 @@ def _verdict(what: str, results: list[Result]) -> list[str]:
     return sentences
 
 
-def _comparison(rows: list[Row]) -> list[str]:
+def _comparison(rows: list[Row], over: str = "cases") -> list[str]:
     rows = [r for r in rows if r["ratio"] is not None]
     if not rows:
         return []
@@ -104,9 +106,33 @@ def _comparison(rows: list[Row]) -> list[str]:
     behind = [r for r in rows if r["ratio_p75"] < 1]
     told = [f"{r['case']} {r['pass']} {r['ratio']:.2f}x" for r in behind]
     return [
-        f"`{AUTO}` against `lax.scan` over cases and both passes: ahead in {len(ahead)} of"
+        f"`{AUTO}` against `lax.scan` over {over} and both passes: ahead in {len(ahead)} of"
         f" {len(rows)}, level in {len(rows) - len(ahead) - len(behind)},"
         f" behind in {len(behind)}{_listed(told)}"
+    ]
+
+
+def _directions(rows: list[Row]) -> list[str]:
+    """What `bidirectional` does against two plain scans, and one loop against two runs.
+
+    Of the latter those are apart whose quartiles are, both taken against `lax`.
+    """
+    found = {(r["case"], r["pass"], r["method"]): r for r in rows if r["ratio"] is not None}
+    pairs = [
+        (one, found[case, name, TWO_RUNS])
+        for (case, name, method), one in found.items()
+        if method == ONE_LOOP and (case, name, TWO_RUNS) in found
+    ]
+    if not pairs:
+        return []
+    ahead = [pair for pair in pairs if pair[0]["ratio_p25"] > pair[1]["ratio_p75"]]
+    behind = [pair for pair in pairs if pair[0]["ratio_p75"] < pair[1]["ratio_p25"]]
+    told = [f"{o['case']} {o['pass']} {o['ratio'] / t['ratio']:.2f}x" for o, t in behind]
+    return [
+        *_comparison([r for r in rows if r["method"] == AUTO], "both directions of time"),
+        f"Both directions in {ONE_LOOP} against {TWO_RUNS}: ahead in {len(ahead)} of {len(pairs)},"
+        f" level in {len(pairs) - len(ahead) - len(behind)},"
+        f" behind in {len(behind)}{_listed(told)}",
     ]
 
 

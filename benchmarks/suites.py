@@ -2,14 +2,14 @@
 
 import math
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from benchmarks import cases, clock, contenders, gate, machine
+from benchmarks import cases, clock, contenders, directions, gate, machine
 from benchmarks.cases import Case
-from benchmarks.contenders import LAX
+from benchmarks.contenders import LAX, Contender
 from benchmarks.programs import PASSES
 from benchmarks.rows import Row
 from jaxrnn.methods import Method
@@ -19,8 +19,9 @@ from jaxrnn.methods import Method
 class Suite:
     name: str
     asks: str
-    cases: list[Case]
+    cases: Sequence[Case]
     methods: str  # as on the command line
+    field: Callable[[Case, list[Method]], dict[str, Contender]] = contenders.field
     passes: tuple[str, ...] = ("forward", "gradient")
     seconds: float = 30.0  # for one case and pass, unless five rounds take longer
     with_chosen: bool = False  # also what `auto` chooses, as a method of its own
@@ -59,17 +60,25 @@ SUITES = {
             seconds=3.0,
             with_chosen=True,
         ),
+        Suite(
+            name="bidirectional",
+            asks="Both directions in one loop, or in two?",
+            cases=directions.CASES,
+            methods="auto",
+            field=directions.field,
+            seconds=6.0,
+        ),
     )
 }
 
 
 def run_case(suite: Suite, case: Case, methods: list[Method], rounds: int) -> Iterator[Row]:
     """One row for each pass and method; one that is refused or wrong has a reason, and no time."""
-    field = contenders.with_lax(methods)
+    field = suite.field(case, methods)
     choice: Row = {}
     if suite.with_chosen:
         method, why = contenders.chosen(case)
-        field.setdefault(method.name, method)
+        field.setdefault(method.name, Contender(case.make_cell(), method))
         choice = {"chosen": method.name, "because": why.because}
 
     arrays = case.arrays()
@@ -100,14 +109,14 @@ def run_case(suite: Suite, case: Case, methods: list[Method], rounds: int) -> It
 
 
 def _entries(
-    case: Case, field: dict[str, Method], arrays: Any, passes: tuple[str, ...]
+    case: Case, field: dict[str, Contender], arrays: Any, passes: tuple[str, ...]
 ) -> dict[str, Any]:
-    """Every method's compiled passes, its error, and why it must not be timed, if so."""
-    references, cell = gate.references(case, arrays, passes), case.make_cell()
+    """Every contender's compiled passes, its error, and why it must not be timed, if so."""
+    references = gate.references(case, arrays, passes)
     entries = {}
-    for name, method in field.items():
+    for name, contender in field.items():
         try:
-            made = {p: clock.compiled(PASSES[p](cell, method), arrays) for p in passes}
+            made = {p: clock.compiled(PASSES[p](*contender), arrays) for p in passes}
         except NotImplementedError as refusal:
             reason = f"refused: {refusal}"
             entries[name] = {"compiled": {}, "error": None, "reason": reason}
