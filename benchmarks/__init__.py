@@ -3,6 +3,6 @@
 cases       what is run: data            programs    what is compiled: forward, gradient
 contenders  who runs it: methods         gate        correctness before the clock
 clock       interleaved timing           machine     on what, and who else was busy there
-suites      a case through all of it, as rows
+suites      a case through all of it, as rows      directions  both directions of time
 report      rows as tables and words     plot        rows as a picture
 """

@@ -1,4 +1,4 @@
-"""`python -m benchmarks list | speed | cells | memory | choice | report`."""
+"""`python -m benchmarks list | speed | cells | memory | choice | bidirectional | report`."""
 
 import argparse
 import os
