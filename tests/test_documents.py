@@ -31,6 +31,10 @@ def readme():
 def test_the_readme_runs(readme):
     assert readme["ys"].shape == (100, 32, 32)
     assert bool(jnp.isfinite(readme["ys"]).all())
+    assert readme["logits"].shape == (50, 8, 1000)
+    variance = 1.0  # of what is to be told: the loss of a model that has learnt nothing
+    for learnt in (readme["linen_loss"], readme["nnx_loss"], readme["result"].history.losses[-1]):
+        assert float(learnt) < 0.5 * variance
 
 
 def test_the_readme_shows_what_explain_prints(readme):

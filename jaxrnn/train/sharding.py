@@ -39,8 +39,8 @@ def shard(tree: Any, mesh: Mesh, rules: Sequence[tuple[str, PartitionSpec]] = ()
       >>> mesh = jax.make_mesh((1,), ("model",))
       >>> params = cells.gru(4).init(jax.random.key(0), jnp.ones(3))
       >>> placed = train.shard(params, mesh, [("input|recurrent$", jax.P(None, "model"))])
-      >>> placed.input.sharding.spec, placed.bias.sharding.spec
-      (PartitionSpec(None, 'model'), PartitionSpec())
+      >>> tuple(placed.input.sharding.spec), placed.bias.sharding.is_fully_replicated
+      ((None, 'model'), True)
     """
     used = set()
 
