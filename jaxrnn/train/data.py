@@ -57,7 +57,11 @@ class FromHost:
         self.batches = itertools.islice(itertools.chain([first], batches), start, None)
 
     def like(self) -> Any:
-        return self.first
+        if self.sharding is None:
+            return self.first
+        # With several processes, the global batch is larger than what this one has of it.
+        whole = self.placed(jax.tree.map(lambda a: a[None], self.first))
+        return jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape[1:], a.dtype), whole)
 
     def take(self, start: int, stop: int) -> tuple[Any, int]:
         parts = list(itertools.islice(self.batches, stop - start))
