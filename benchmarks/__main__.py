@@ -1,16 +1,17 @@
-"""`python -m benchmarks list | speed | cells | memory | choice | bidirectional | report`."""
+"""`python -m benchmarks list | speed | cells | memory | choice | bidirectional | sweep | report`."""
 
 import argparse
 import os
 import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
-from benchmarks import contenders, machine, plot, report, rows
+import jax
+
+from benchmarks import machine, plot, report, rows
 from benchmarks.cases import Case, quick
 from benchmarks.suites import SUITES, Suite, run_case
-from jaxrnn.methods import Method
 
 
 class Parser(argparse.ArgumentParser):
@@ -24,7 +25,11 @@ def parser() -> Parser:
     made.add_argument("what", choices=["list", *SUITES, "report"], help=" ".join(asks))
     made.add_argument("--quick", action="store_true", help="two tiny cases: does it all work?")
     made.add_argument("--cases", metavar="TEXT", default="", help="cases whose name contains TEXT")
-    made.add_argument("--methods", metavar="LIST", help="e.g. auto,scan:chunk=16:remat=True")
+    made.add_argument(
+        "--methods",
+        metavar="LIST",
+        help="e.g. auto,scan:chunk=16:remat=True; of sweep: chosen,4,1:1",
+    )
     made.add_argument("--rounds", type=int, default=15, help="at most; 15 if not given")
     made.add_argument("--out", type=Path, metavar="DIR", help="benchmarks/reports/<machine>")
     return made
@@ -40,6 +45,10 @@ def main(argv: list[str] | None = None) -> int:
             print(f"{suite.name}: {suite.asks}  [{suite.methods}]")
             print(*(f"  {case.name}" for case in suite.cases), sep="\n")
         return 0
+    given = "host_platform_device_count" in os.environ.get("XLA_FLAGS", "")
+    if asked.what == "sweep" and not given:
+        # Settings run on every core, each a device.
+        jax.config.update("jax_num_cpu_devices", machine.cores())
     # Tiny cases say nothing of speed and stay out of the reports.
     home = Path("runs/benchmarks") if asked.quick else Path(__file__).parent / "reports"
     out = asked.out or home / machine.slug()
@@ -50,7 +59,7 @@ def main(argv: list[str] | None = None) -> int:
         if not cases:
             cli.error(f"no case of {suite.name} has {asked.cases!r} in its name; see `list`")
         try:
-            methods = contenders.parse(suite.methods if asked.methods is None else asked.methods)
+            methods = suite.parse(suite.methods if asked.methods is None else asked.methods)
         except ValueError as problem:
             cli.error(f"--methods: {problem}")
         names = [case.name for case in all_cases]
@@ -64,7 +73,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def measure(
-    suite: Suite, cases: list[Case], methods: list[Method], rounds: int
+    suite: Suite, cases: list[Case], methods: list[Any], rounds: int
 ) -> Iterator[list[rows.Row]]:
     """The rows of one case after another, as they are measured."""
     print(f"{suite.name}: {suite.asks}  load average {os.getloadavg()[0]:.1f}")

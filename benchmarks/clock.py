@@ -86,6 +86,23 @@ def ratio(base: Timing, other: Timing) -> Spread:
     return Spread.of([b / o for b, o in zip(base.rounds, other.rounds, strict=True)])
 
 
+def times(own: Timing | None, base: Timing | None, steps: int) -> dict[str, Any]:
+    """The columns of a row: of a call of so many steps, and its ratio to what it is compared with."""
+    names = ("p25_us_per_step", "median_us_per_step", "p75_us_per_step")
+    ratios = ("ratio_p25", "ratio", "ratio_p75")
+    others = ("min_us_per_step", "ratio_fastest", "rounds", "calls")
+    row: dict[str, Any] = dict.fromkeys((*names, *ratios, *others))
+    if own is not None:
+        scale = 1e6 / steps
+        row |= {name: value * scale for name, value in zip(names, own.seconds, strict=True)}
+        row |= {"min_us_per_step": own.fastest * scale}
+        row |= {"rounds": len(own.rounds), "calls": own.calls}
+        if base is not None:
+            row |= zip(ratios, ratio(base, own), strict=True)
+            row |= {"ratio_fastest": base.fastest / own.fastest}
+    return {k: round(v, 4) if isinstance(v, float) else v for k, v in row.items()}
+
+
 def _warm_up(call: Callable[..., Any], args: Any) -> float:
     return min(_seconds(call, args, 1) for _ in range(WARM_UP))
 

@@ -22,15 +22,19 @@ _ROOT = Path(__file__).parent.parent
 def description() -> dict[str, Any]:
     return {
         "device": device(),
-        "cores": len(os.sched_getaffinity(0))
-        if hasattr(os, "sched_getaffinity")
-        else os.cpu_count(),
+        "cores": cores(),
         "python": platform.python_version(),
         "jax": jax.__version__,
         "jaxlib": jaxlib.__version__,
         "jaxrnn": jaxrnn.__version__,
         "commit": commit(),
     }
+
+
+def cores() -> int:
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def device() -> str:

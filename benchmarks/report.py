@@ -8,7 +8,9 @@ from benchmarks.contenders import AUTO, LAX
 from benchmarks.directions import ONE_LOOP, TWO_RUNS
 from benchmarks.rows import Row, choices, memory_ratio
 from benchmarks.suites import SUITES
-from benchmarks.tables import choice_table, table
+from benchmarks.sweeps import CHOSEN
+from benchmarks.sweeps import TARGETS as SWEEP_TARGETS
+from benchmarks.tables import choice_table, sweep_table, table
 
 _HOW_TO_READ = (
     "Times are medians (and quartiles) of interleaved rounds. A ratio is taken within a round and"
@@ -20,6 +22,7 @@ _IF_BUSY = (
     "where the ratio of rounds and the ratio of the fastest rounds disagree, believe neither and"
     " measure again."
 )
+_TABLES = {"choice": choice_table, "sweep": sweep_table}
 BUSY = 0.1  # of the cores used by others
 CLOSE = 0.95  # of the best option's speed: a choice this good was right
 
@@ -37,7 +40,7 @@ def page(rows: list[Row], picture: str | None) -> str:
         if mine := [r for r in rows if r["suite"] == name]:
             parts += [
                 f"## {name}: {suite.asks}",
-                choice_table(mine) if suite.with_chosen else table(mine),
+                _TABLES.get(name, table)(mine),
             ]
     return "\n\n".join(parts) + "\n"
 
@@ -47,6 +50,7 @@ def conclusion(rows: list[Row]) -> list[str]:
         *_verdict(f"speed of the gradient under `{AUTO}`", speed_results(rows)),
         *_verdict("temporary memory of the gradient", memory_results(rows)),
         *_comparison([r for r in rows if r["suite"] in ("speed", "cells") and r["method"] == AUTO]),
+        *_verdict("sweeps against one setting after another", sweep_results(rows)),
         *_directions([r for r in rows if r["suite"] == "bidirectional"]),
         *_choices([r for r in rows if r["suite"] == "choice"]),
         *_failures(rows),
@@ -81,6 +85,14 @@ def memory_results(rows: list[Row]) -> list[Result]:
         Result(f"{case} {method}", memory_ratio(found[case, method], found[case, LAX]) or 0, least)
         for (case, method), least in MEMORY_TARGETS.items()
         if (case, method) in found and (case, LAX) in found
+    ]
+
+
+def sweep_results(rows: list[Row]) -> list[Result]:
+    return [
+        Result(row["case"], row["ratio"] or 0.0, SWEEP_TARGETS[row["case"]])
+        for row in rows
+        if row["suite"] == "sweep" and row["method"] == CHOSEN and row["case"] in SWEEP_TARGETS
     ]
 
 

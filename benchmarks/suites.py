@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from benchmarks import cases, clock, contenders, directions, gate, machine
+from benchmarks import cases, clock, contenders, directions, gate, machine, sweeps
 from benchmarks.cases import Case
 from benchmarks.contenders import LAX, Contender
 from benchmarks.programs import PASSES
@@ -19,9 +19,11 @@ from jaxrnn.methods import Method
 class Suite:
     name: str
     asks: str
-    cases: Sequence[Case]
+    cases: Sequence[Any]
     methods: str  # as on the command line
+    parse: Callable[[str], list[Any]] = contenders.parse
     field: Callable[[Case, list[Method]], dict[str, Contender]] = contenders.field
+    run_case: Callable[..., Iterator[Row]] | None = None  # None: that of this file
     passes: tuple[str, ...] = ("forward", "gradient")
     seconds: float = 30.0  # for one case and pass, unless five rounds take longer
     with_chosen: bool = False  # also what `auto` chooses, as a method of its own
@@ -68,12 +70,24 @@ SUITES = {
             field=directions.field,
             seconds=6.0,
         ),
+        Suite(
+            name="sweep",
+            asks="Is a sweep faster than one setting after another, and is the way well chosen?",
+            cases=sweeps.CASES,
+            methods=sweeps.WAYS,
+            parse=sweeps.parse,
+            run_case=sweeps.run_case,
+            seconds=20.0,
+        ),
     )
 }
 
 
 def run_case(suite: Suite, case: Case, methods: list[Method], rounds: int) -> Iterator[Row]:
     """One row for each pass and method; one that is refused or wrong has a reason, and no time."""
+    if suite.run_case is not None:
+        yield from suite.run_case(suite, case, methods, rounds)
+        return
     field = suite.field(case, methods)
     choice: Row = {}
     if suite.with_chosen:
@@ -97,7 +111,7 @@ def run_case(suite: Suite, case: Case, methods: list[Method], rounds: int) -> It
                 "pass": name,
                 "method": method,
                 **choice,
-                **_times(timings.get(method), timings.get(LAX), case.length),
+                **clock.times(timings.get(method), timings.get(LAX), case.length),
                 **_compilation(entry["compiled"].get(name)),
                 "error": entry["error"],
                 "reason": entry["reason"],
@@ -129,22 +143,6 @@ def _entries(
             "reason": reason,
         }
     return entries
-
-
-def _times(own: clock.Timing | None, lax: clock.Timing | None, length: int) -> Row:
-    names = ("p25_us_per_step", "median_us_per_step", "p75_us_per_step")
-    ratios = ("ratio_p25", "ratio", "ratio_p75")
-    others = ("min_us_per_step", "ratio_fastest", "rounds", "calls")
-    row = dict.fromkeys((*names, *ratios, *others))
-    if own is not None:
-        scale = 1e6 / length
-        row |= {name: value * scale for name, value in zip(names, own.seconds, strict=True)}
-        row |= {"min_us_per_step": own.fastest * scale}
-        row |= {"rounds": len(own.rounds), "calls": own.calls}
-        if lax is not None:
-            row |= zip(ratios, clock.ratio(lax, own), strict=True)
-            row |= {"ratio_fastest": lax.fastest / own.fastest}
-    return {k: round(v, 4) if isinstance(v, float) else v for k, v in row.items()}
 
 
 def _compilation(compiled: clock.Compiled | None) -> Row:

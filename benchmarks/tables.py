@@ -59,6 +59,27 @@ def choice_table(rows: list[Row]) -> str:
     return _markdown(["case", *options, "auto chose", "share of the best"], lines)
 
 
+def sweep_table(rows: list[Row]) -> str:
+    """One line for each case: every way's ratio to one setting after another, the chosen one's first."""
+    ways = list(dict.fromkeys(row["method"] for row in rows if row["how"]))
+    lines = []
+    for case in dict.fromkeys(row["case"] for row in rows):
+        mine = {row["method"]: row for row in rows if row["case"] == case}
+        cells = ["" if way not in mine else _way(mine[way]) for way in ways]
+        alone = next(row for row in mine.values() if row["how"] is None)
+        time = _number(alone["median_us_per_step"])
+        error = max(row["error"] for row in mine.values())
+        lines.append([case, time, *cells, mine[ways[0]]["how"], f"{error:.0e}"])
+    head = ["case", "µs a step, alone", *ways, f"how it was {ways[0]}", "largest error"]
+    return _markdown(head, lines)
+
+
+def _way(row: Row) -> str:
+    if row["reason"]:
+        return f"**{row['reason']}**"
+    return _spread([f"{row[q]:.2f}" for q in ("ratio", "ratio_p25", "ratio_p75")])
+
+
 def _spread(shown: list[str]) -> str:
     middle, low, high = shown
     return f"{middle} ({low} to {high})"

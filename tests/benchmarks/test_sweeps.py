@@ -1,0 +1,68 @@
+"""The benchmark of sweeps: its rows, its gate, and what it says of them."""
+
+import json
+
+import numpy as np
+import pytest
+
+from benchmarks import report, sweeps
+from benchmarks.__main__ import main
+from benchmarks.suites import SUITES, run_case
+
+TINY = sweeps.SweepCase("elman", batch=2, length=6, features=4, settings=3, updates=2)
+
+
+def test_quick_writes_rows_and_a_page(tmp_path):
+    arguments = ["sweep", "--quick", "--cases", "B=1", "--rounds", "2", "--out", str(tmp_path)]
+    assert main([*arguments, "--methods", "chosen,2:1"]) == 0
+    written = [json.loads(line) for line in (tmp_path / "sweep.jsonl").read_text().splitlines()]
+    assert [row["method"] for row in written] == [sweeps.ALONE, "chosen", "2 at once on 1 device"]
+    for row in written:
+        assert row["reason"] is None
+        assert row["error"] < 1e-4
+        assert 0 < row["p25_us_per_step"] <= row["p75_us_per_step"]
+        assert {"device", "cores", "load", "commit", "date"} <= {*row}
+    assert written[1]["because"]
+    page = (tmp_path / "report.md").read_text()
+    assert written[1]["how"] in page
+    assert "2 at once on 1 device" in page
+
+
+def test_a_wrong_sweep_is_never_timed(monkeypatch):
+    right = sweeps.sweeping
+    monkeypatch.setattr(sweeps, "sweeping", lambda *args: lambda: right(*args)() + np.float32(0.01))
+    made = list(run_case(SUITES["sweep"], TINY, sweeps.parse("1"), rounds=1))
+    assert [row["ratio"] for row in made] == [1.0, None]
+    assert "1e-04 is allowed" in made[1]["reason"]
+    assert f"{TINY.name} under 1 at once: relative error" in report.page(made, None)
+
+
+def test_ways_are_parsed():
+    assert [way.name for way in sweeps.parse("chosen, 4,16:1")] == [
+        *("chosen", "4 at once", "16 at once on 1 device")
+    ]
+
+
+@pytest.mark.parametrize("text", ["", "fast", "0", "1:0", "1:2:3", "-1", "1:"])
+def test_what_is_no_way_is_said_in_one_line(text, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        main(["sweep", "--methods", text])
+    assert stopped.value.code == 2
+    [line] = capsys.readouterr().err.splitlines()
+    assert "way to sweep" in line
+
+
+def test_every_case_has_a_target_and_a_name_of_its_own():
+    assert len({case.name for case in sweeps.CASES}) == len(sweeps.CASES)
+    assert {case.name for case in sweeps.CASES} == set(sweeps.TARGETS)
+
+
+def test_the_conclusion_tells_what_was_met_and_missed():
+    small, large = sweeps.CASES[0].name, sweeps.CASES[-3].name
+
+    def row(case, ratio):
+        return {"suite": "sweep", "case": case, "method": "chosen", "ratio": ratio, "reason": None}
+
+    met, missed = report.conclusion([row(small, 2.5), row(large, 0.9)])
+    assert f"1 of 2 met: {small} 2.50x (wanted 1.5x)" in met
+    assert f"{large} 0.90x (wanted 1x)" in missed
