@@ -128,8 +128,10 @@ def differentiable(function: Callable[..., Any], *trees: Any) -> tuple[Callable[
     return of_floats, [leaves[i] for i in where]
 
 
-def derivatives(case: Case, method: Method | None, options: dict[str, Any]) -> dict[str, Any]:
-    """Outputs; gradients in params, xs and carry; a JVP; a Hessian-vector product."""
+def derivatives(
+    case: Case, method: Method | None, options: dict[str, Any], *, curvature: bool = True
+) -> dict[str, Any]:
+    """Outputs; gradients in params, xs and carry; with `curvature` a JVP, a Hessian-vector product."""
     options = dict(options)
     carry = options.pop("carry", None)
 
@@ -142,9 +144,11 @@ def derivatives(case: Case, method: Method | None, options: dict[str, Any]) -> d
     @jax.jit
     def everything(values: list[Any]) -> dict[str, Any]:
         gradient = jax.grad(lambda v: loss_of(of_floats(v)))
+        if not curvature:
+            return {"outputs": of_floats(values), "gradients": gradient(values)}
         out, push = jax.jvp(of_floats, (values,), (direction,))
-        grads, curvature = jax.jvp(gradient, (values,), (direction,))
-        return {"outputs": out, "jvp": push, "gradients": grads, "hvp": curvature}
+        grads, curved = jax.jvp(gradient, (values,), (direction,))
+        return {"outputs": out, "jvp": push, "gradients": grads, "hvp": curved}
 
     return everything(values)
 

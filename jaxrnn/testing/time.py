@@ -1,6 +1,7 @@
 """Laws of time: streaming, splitting, direction, padding, resets, noise, methods."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import jax
@@ -55,13 +56,13 @@ def reversing(case: Case) -> None:
 
 def agreement(case: Case) -> None:
     """Every method gives what `methods.lax` gives, and so do its derivatives."""
-    every = variations(case)
-    for name, options in every.items():
-        wanted = derivatives(case, methods.lax(), options)
-        # At this size method=None takes scan(), the first of METHODS.
-        several = {"plain": (*METHODS, None), "all at once": METHODS}
+    # At this size method=None takes scan(), the first of METHODS.
+    several = {"plain": (*METHODS, None), "all at once": METHODS}
+    for name, options in variations(case).items():
+        derived = partial(derivatives, case, options=options, curvature=name in several)
+        wanted = derived(methods.lax())
         for method in several.get(name, METHODS[:1]):
-            got = derivatives(case, method, options)
+            got = derived(method)
             for what, want in wanted.items():
                 same(
                     got[what], want, case.tolerance, f"{what} of {method or 'method=None'}, {name}"

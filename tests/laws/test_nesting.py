@@ -8,20 +8,25 @@ from hypothesis import HealthCheck, given, settings
 from jaxrnn.testing import LAWS, check_cell, laws_of
 from tests.laws.nesting import nested_cells, nested_layers
 
-# A nesting is compiled many times for one law: a few of them at each run of the tests, more on demand.
-EXAMPLES = int(os.environ.get("JAXRNN_EXAMPLES", "2"))
-drawn = settings(
-    max_examples=EXAMPLES,
-    deadline=None,
-    derandomize="JAXRNN_EXAMPLES" not in os.environ,
-    database=None,
-    suppress_health_check=list(HealthCheck),
-)
+# What compiles a nesting two dozen times, for every method and variation.
+THOROUGH = "every method agrees with lax"
+
+
+def drawn(law):
+    """The same few nestings of each law at every run of the tests; more, and others, on demand."""
+    asked = os.environ.get("JAXRNN_EXAMPLES")
+    return settings(
+        max_examples=int(asked or (1 if law == THOROUGH else 2)),
+        deadline=None,
+        derandomize=asked is None,
+        database=None,
+        suppress_health_check=list(HealthCheck),
+    )
 
 
 @pytest.mark.parametrize("law", LAWS)
 def test_cells_inside_of_combinators(law):
-    @drawn
+    @drawn(law)
     @given(cell=nested_cells())
     def keeps(cell):
         assert check_cell(cell, laws=[law]) == [law]
@@ -31,7 +36,7 @@ def test_cells_inside_of_combinators(law):
 
 @pytest.mark.parametrize("law", LAWS)
 def test_layers_of_layers(law):
-    @drawn
+    @drawn(law)
     @given(layer=nested_layers())
     def keeps(layer):
         if law in laws_of(layer):
