@@ -13,8 +13,8 @@ FLAGS = [
     "--xla_backend_optimization_level=0",
     "--xla_llvm_disable_expensive_passes=true",
 ]
-if version("jaxlib").startswith("0.10."):
-    FLAGS.append("--xla_cpu_use_fusion_emitters=false")  # XLA aborts at a flag that it does not know
+if version("jaxlib").startswith("0.10."):  # XLA aborts at a flag that it does not know
+    FLAGS.append("--xla_cpu_use_fusion_emitters=false")
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 given = os.environ.get("XLA_FLAGS", "")

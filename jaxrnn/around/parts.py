@@ -6,8 +6,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from jaxrnn import methods
 from jaxrnn.core import Cell, Layer, draw, lift
 from jaxrnn.guard import select, zeros
+from jaxrnn.methods.base import Problem
 
 
 def output(layer: Cell | Layer, params: Any, x: Any) -> Any:
@@ -65,7 +67,7 @@ def timewise(
     apply: Callable[..., Any],
     noise: Callable[..., Any] | None = None,
 ) -> Layer:
-    """A layer that treats every time step alike, all of them at once: no carry, no loop.
+    """A layer that treats every time step alike, all of them at once: no carry, and so no loop.
 
     `apply(params, x, key=None) -> y` for one time step, any batch axes.
     """
@@ -79,9 +81,13 @@ def timewise(
 
     def run(params, xs, carry, *, valid, resets, keys, reverse, method):
         del resets, reverse, method
-        xs = padded(valid, xs)
-        each = () if keys is None else (keys,)
-        ys = jax.vmap(lambda x, *key: apply(params, x, *key))(xs, *each)
+
+        def each(carry, inputs):
+            return carry, apply(params, *inputs)
+
+        # With nothing to carry the engine has no loop to run, and knows how to multiply all rows best.
+        inputs = (padded(valid, xs),) if keys is None else (padded(valid, xs), keys)
+        carry, ys = methods.scan()(Problem(name=name, step=each, carry=carry, xs=inputs))
         return carry, padded(valid, ys)
 
     return Layer(name=name, init=init, carry=carry, step=step, run=run, noise=noise)

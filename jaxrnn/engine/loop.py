@@ -71,7 +71,8 @@ def _stretch(
     recurrence = Recurrence(parts.during, n, m, length, reverse, options.unroll)
     inside = [streams[v] for v in parts.during.invars[n + m :]]
     loop = deferred if options.defer else plain
-    last, outs = loop(recurrence, known, carry, inside)
+    # A step without a carry may need no loop at all.
+    last, outs = loop(recurrence, known, carry, inside) if parts.during.outvars else ([], [])
     streams.update(zip(parts.during.outvars[m:], outs, strict=True))
 
     into_after = parts.after.invars[n:]

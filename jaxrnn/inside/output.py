@@ -72,6 +72,10 @@ def project(
     """
     name = f"project({cell}, {features})"
     cell_parts.check_features("project", features)
+    if cell.noise is not None:
+        raise ValueError(
+            f"{name}: project the cell first, and put the noise around: drop_connect(project(…))"
+        )
 
     def init(key, x):
         k, p = jax.random.split(key)

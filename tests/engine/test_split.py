@@ -2,8 +2,10 @@
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 
+import jaxrnn
 from jaxrnn.engine.split import split
 from jaxrnn.engine.trace import trace
 
@@ -121,3 +123,16 @@ def test_hoist_false_moves_only_what_needs_nothing():
     assert names(parts.once) == ["exp"]
     assert parts.before.eqns == parts.after.eqns == []
     assert dots(parts.during) == 2
+
+
+def test_a_step_without_a_carry_has_no_loop():
+    weight = jnp.ones((4, 5))
+
+    def run(xs):
+        return jaxrnn.scan(lambda carry, x: (carry, jnp.tanh(x @ weight)), (), xs)[1]
+
+    xs = jnp.ones((6, 3, 4))
+    text = str(jax.make_jaxpr(run)(xs))
+    assert "scan" not in text
+    assert text.count("dot_general[") == 1
+    np.testing.assert_allclose(run(xs), jnp.tanh(xs @ weight), rtol=1e-6)

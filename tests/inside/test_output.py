@@ -89,6 +89,10 @@ def test_combinators_go_around_a_projection():
             "output is a leaf of its carry",
         ),
         (lambda: inside.project(cells.indrnn(8), 3), "project"),
+        (
+            lambda: inside.project(inside.drop_connect(cells.lstm(8), 0.5), 3),
+            "project the cell first",
+        ),
     ],
 )
 def test_cells_that_cannot_be_projected_are_refused(make, message):
