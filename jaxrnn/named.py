@@ -1,4 +1,4 @@
-"""Parameters by name: nested dictionaries, as masks of Optax, sharding rules and Flax address them."""
+"""Leaves of a pytree by name, as checkpoints, sharding rules, masks of Optax and Flax address them."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -6,6 +6,26 @@ from typing import Any
 import jax
 
 BARE = "params"  # the name of parameters that are one array
+
+
+def name_of(path: Any) -> str:
+    """What a leaf is called: "layers/0/recurrent"."""
+    return jax.tree_util.keystr(path, simple=True, separator="/")
+
+
+def named_leaves(tree: Any) -> dict[str, Any]:
+    """The leaves by their names, in the order of the tree.
+
+    Raises:
+      ValueError: if two leaves have one name, as keys with a "/" in them may have.
+    """
+    pairs = [(name_of(path), leaf) for path, leaf in jax.tree_util.tree_leaves_with_path(tree)]
+    named = dict(pairs)
+    if len(named) != len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"two leaves are called {twice!r}; rename a key that has a / in it")
+    return named
 
 
 def nested(params: Any) -> dict[str, Any]:

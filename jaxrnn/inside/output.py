@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from jaxrnn.cells import parts as cell_parts
 from jaxrnn.core import Cell
 from jaxrnn.inside import parts
+from jaxrnn.named import named_leaves
 
 
 def residual(cell: Cell) -> Cell:
@@ -132,18 +133,16 @@ def _fed_back(name: str, cell: Cell, x: Any) -> tuple[int, int]:
 
 def _first_rows(name: str, params: Any, rows: int, features: int) -> tuple[Any, Any]:
     """The parameters with only the first rows of the recurrent weight, and its dtype."""
-    leaves, tree = jax.tree_util.tree_flatten_with_path(params)
-    paths = [jax.tree_util.keystr(path, simple=True, separator="/") for path, _ in leaves]
-    arrays = [leaf for _, leaf in leaves]
+    leaves = named_leaves(params)
     found = [
-        i
-        for i, (path, leaf) in enumerate(zip(paths, arrays, strict=True))
+        path
+        for path, leaf in leaves.items()
         if path.split("/")[-1] == "recurrent" and leaf.shape[0] == rows
     ]
     if len(found) != 1:
         raise ValueError(
-            f"{name} needs one parameter named recurrent, [{rows}, ...], got {', '.join(paths)}"
+            f"{name} needs one parameter named recurrent, [{rows}, ...], got {', '.join(leaves)}"
         )
-    weight = arrays[found[0]]
-    arrays[found[0]] = weight[:features]
-    return tree.unflatten(arrays), weight.dtype
+    weight = leaves[found[0]]
+    leaves[found[0]] = weight[:features]
+    return jax.tree.unflatten(jax.tree.structure(params), list(leaves.values())), weight.dtype

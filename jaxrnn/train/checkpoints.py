@@ -16,10 +16,10 @@ import numpy as np
 import orbax.checkpoint as ocp
 from jax.experimental import multihost_utils
 
+from jaxrnn.named import named_leaves
 from jaxrnn.train import checks, manifest
 from jaxrnn.train.history import History, Result
 from jaxrnn.train.manifest import Refused
-from jaxrnn.train.paths import named_leaves
 from jaxrnn.train.state import copied
 
 log = logging.getLogger("jaxrnn.train")

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import optax
 
 from jaxrnn.guard import select, zeros
-from jaxrnn.train.paths import named_leaves
+from jaxrnn.named import named_leaves
 
 
 def cross_entropy(logits: Any, labels: Any, valid: Any = None) -> jax.Array:

@@ -12,7 +12,7 @@ import numpy as np
 import safetensors
 import safetensors.numpy
 
-from jaxrnn.train.paths import named_leaves
+from jaxrnn.named import named_leaves
 
 # The names safetensors has for dtypes; its own NumPy reader knows no bfloat16.
 DTYPES = {"BOOL": "bool", "BF16": "bfloat16", "C64": "complex64"}
