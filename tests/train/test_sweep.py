@@ -321,7 +321,8 @@ def update_of(rows, features):
 
 
 @pytest.mark.parametrize(
-    ("rows", "features", "at_once"), [(1, 32, 16), (1, 64, 4), (1, 128, 1), (8, 64, 1), (32, 32, 1)]
+    ("rows", "features", "at_once"),
+    [(1, 32, 16), (1, 64, 4), (1, 128, 4), (8, 32, 4), (8, 64, 1), (32, 32, 1)],
 )
 def test_small_steps_run_together_on_a_cpu(rows, features, at_once):
     made = plan.choose(64, update_of(rows, features), 10, devices=1)

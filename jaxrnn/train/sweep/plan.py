@@ -28,7 +28,7 @@ class Rules:
     resident: int = 256 << 20  # bytes of states that one call works through
 
 
-CPU = Rules(at_once=((16_384, 16), (100_000, 4)), measured=True)
+CPU = Rules(at_once=((16_384, 16), (150_000, 4)), measured=True)
 ACCELERATOR = Rules(at_once=((math.inf, 1 << 30),), measured=False)
 SHARE_OF_MEMORY = 0.5  # what is read from the program is an estimate
 
