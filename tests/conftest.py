@@ -8,8 +8,6 @@ check, what users run.
 import os
 from importlib.metadata import version
 
-import pytest
-
 FLAGS = [
     "--xla_force_host_platform_device_count=8",
     "--xla_backend_optimization_level=0",
@@ -22,12 +20,3 @@ os.environ.setdefault("JAX_PLATFORMS", "cpu")
 given = os.environ.get("XLA_FLAGS", "")
 if "host_platform_device_count" not in given:
     os.environ["XLA_FLAGS"] = " ".join([given, *FLAGS]).strip()
-
-
-@pytest.fixture(autouse=True, scope="module")
-def forgetting():
-    """Compiled programs are of no use to the next module, and thousands of them are gigabytes."""
-    yield
-    import jax  # not before the flags are set
-
-    jax.clear_caches()
