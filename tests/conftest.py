@@ -5,8 +5,11 @@ with the older code generator while XLA has it, that takes half the time. The be
 check, what users run.
 """
 
+import gc
 import os
 from importlib.metadata import version
+
+import pytest
 
 FLAGS = [
     "--xla_force_host_platform_device_count=8",
@@ -20,3 +23,12 @@ os.environ.setdefault("JAX_PLATFORMS", "cpu")
 given = os.environ.get("XLA_FLAGS", "")
 if "host_platform_device_count" not in given:
     os.environ["XLA_FLAGS"] = " ".join([given, *FLAGS]).strip()
+
+
+@pytest.fixture(autouse=True, scope="module")
+def spared():
+    """What earlier modules compiled stays, and need not be searched for garbage again and again.
+
+    JAX's leak checker collects at every trace, which takes seconds in a process of gigabytes.
+    """
+    gc.freeze()

@@ -1,12 +1,9 @@
 """The only lists of names in the tests."""
 
-import jax
-
 from jaxrnn import cells, methods
 
 CELLS = {
     "elman": cells.elman(5),
-    "elman-relu": cells.elman(5, activation=jax.nn.relu),
     "jordan": cells.jordan(5, outputs=2),
     "lstm": cells.lstm(5),
     "peephole_lstm": cells.peephole_lstm(5),

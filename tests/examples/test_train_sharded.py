@@ -28,14 +28,15 @@ def start(*flags: str) -> subprocess.Popen:
 
 
 def agrees(out: str, processes: int) -> None:
-    lines = [line for line in out.splitlines() if "Gloo" not in line]
-    assert lines[0] == f"4 devices in {processes} processes, 4 updates"
-    losses = [re.search(r"([\d.]+) -> ([\d.]+) *", line).groups() for line in lines[1:4]]
+    """Gloo writes to the same output, and not always on lines of its own."""
+    assert f"4 devices in {processes} processes, 4 updates" in out
+    losses = re.findall(r"(\d+\.\d+) -> (\d+\.\d+)", out)
+    assert len(losses) == 3, out
     for first, last in losses:
         assert float(first) == pytest.approx(float(losses[0][0]), rel=1e-4)
         assert float(last) == pytest.approx(float(losses[0][1]), rel=1e-4)
         assert float(last) < float(first)
-    assert lines[4] == "they agree"
+    assert "they agree" in out
 
 
 def test_one_process():

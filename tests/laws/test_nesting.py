@@ -6,17 +6,18 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 
 from jaxrnn.testing import LAWS, check_cell, laws_of
+from jaxrnn.testing.transforms import TRANSFORMS
 from tests.laws.nesting import nested_cells, nested_layers
 
-# What compiles a nesting two dozen times, for every method and variation.
-THOROUGH = "every method agrees with lax"
+# What compiles a nesting many times.
+THOROUGH = {"every method agrees with lax", *TRANSFORMS}
 
 
 def drawn(law):
     """The same few nestings of each law at every run of the tests; more, and others, on demand."""
     asked = os.environ.get("JAXRNN_EXAMPLES")
     return settings(
-        max_examples=int(asked or (1 if law == THOROUGH else 2)),
+        max_examples=int(asked or (1 if law in THOROUGH else 2)),
         deadline=None,
         derandomize=asked is None,
         database=None,
