@@ -2,7 +2,7 @@
 
 On a GPU a step of a small network costs its launches, so a hundred networks cost what one does. On a
 CPU many at once (`vmap`) turn each product into a batched one, for which XLA has slower code: that
-wins where a step is so small that its overhead counts, and loses beyond (2 cores of a Zen 5, JAX
+wins where a step is so small that its overhead counts, and loses beyond (2 cores of a Zen 3, JAX
 0.10.2; `python -m benchmarks sweep`). What always wins is a device for each core.
 """
 
