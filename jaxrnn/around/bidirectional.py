@@ -39,9 +39,9 @@ def _both(f: Any, b: Any) -> Any:
 MERGES: dict[str, Callable[[Any, Any], Any]] = {"concat": _concat, "sum": _sum, "none": _both}
 
 
-# Whether one loop for two cells is faster than two loops. On 2 cores of a Zen 3 it is level with them in
-# 30 of 40 cases, ahead in 6 and behind in 4 (`python -m benchmarks bidirectional`): 0.79 to 1.78. Where a
-# step costs its launches it should be faster; that is not measured.
+# Whether one loop for two cells is faster than two loops. On 2 cores of a Zen 3 it is level with them
+# in 30 of 40 cases, ahead in 6, behind in 4, 0.79 to 1.78 (`python -m benchmarks bidirectional`).
+# Where a step costs its launches it should be faster; that is not measured.
 ONE_LOOP = {"cpu": False}
 
 
