@@ -8,7 +8,7 @@ import jax.numpy as jnp
 
 from jaxrnn import methods
 from jaxrnn.around import parts
-from jaxrnn.core import Cell, Layer, lift, problem_of
+from jaxrnn.core import Cell, Layer, draw, lift, problem_of
 from jaxrnn.methods.base import Method, Problem
 
 
@@ -116,8 +116,14 @@ def bidirectional(
         after = BidirectionalCarry(after_forward, after_backward)
         return after, MERGES[merge](ys_forward, ys_backward)
 
-    noise = parts.noise_of({"forward": f, "backward": b})
-    return Layer(name=name, init=init, carry=carry, step=None, run=run, noise=noise)
+    def noise(params, x, key):
+        return BidirectionalParams(
+            forward=draw(f, params.forward, x, parts.fold(key, 0)),
+            backward=draw(b, params.backward, x, parts.fold(key, 1)),
+        )
+
+    drawn = noise if f.noise or b.noise else None
+    return Layer(name=name, init=init, carry=carry, step=None, run=run, noise=drawn)
 
 
 def together(problems: list[Problem], method: Method | None) -> list[tuple[Any, Any]]:

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxrnn import methods
-from jaxrnn.core import Cell, Layer, draw, lift
+from jaxrnn.core import Cell, Layer, lift
 from jaxrnn.guard import select, zeros
 from jaxrnn.methods.base import Problem
 
@@ -39,21 +39,6 @@ def fold(keys: Any, number: int) -> Any:
         return None
     one = lambda key: jax.random.fold_in(key, number)  # noqa: E731
     return one(keys) if keys.shape == () else jax.vmap(one)(keys)
-
-
-def noise_of(layers: dict[str, Cell | Layer]) -> Callable[..., Any] | None:
-    """Draws once for a sequence in each of several layers, the fields of a NamedTuple of parameters."""
-    if all(layer.noise is None for layer in layers.values()):
-        return None
-
-    def noise(params: Any, x: Any, key: Any) -> Any:
-        drawn = {
-            field: draw(layer, getattr(params, field), x, fold(key, i))
-            for i, (field, layer) in enumerate(layers.items())
-        }
-        return params._replace(**drawn)
-
-    return noise
 
 
 def padded(flags: Any, tree: Any) -> Any:

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxrnn.cells import parts
-from jaxrnn.cells.lstm import LSTMCarry
+from jaxrnn.cells.lstm import LSTMCarry, gate_bias
 from jaxrnn.core import Cell
 from jaxrnn.shapes import Array, Float
 
@@ -62,7 +62,7 @@ def layer_norm_lstm(
         return LayerNormLSTMParams(
             input=parts.weight(input_init, k, d, features, kind, gates=4),
             recurrent=parts.weight(recurrent_init, r, features, features, kind, gates=4),
-            bias=jnp.zeros(4 * features, kind).at[features : 2 * features].set(forget_bias),
+            bias=gate_bias(features, forget_bias, kind),
             input_scale=jnp.ones(4 * features, kind),
             recurrent_scale=jnp.ones(4 * features, kind),
             carry_scale=jnp.ones(features, kind),

@@ -63,7 +63,7 @@ def lstm(
         return LSTMParams(
             input=parts.weight(input_init, k, d, features, kind, gates=4),
             recurrent=parts.weight(recurrent_init, r, features, features, kind, gates=4),
-            bias=_bias(features, forget_bias, kind),
+            bias=gate_bias(features, forget_bias, kind),
         )
 
     def carry(p, x):
@@ -83,7 +83,8 @@ def lstm(
     return parts.cell(name, init, carry, step)
 
 
-def _bias(features: int, forget_bias: Any, dtype: Any) -> jax.Array:
+def gate_bias(features: int, forget_bias: Any, dtype: Any) -> jax.Array:
+    """0 [4H], and the forget bias in the columns of f."""
     return jnp.zeros(4 * features, dtype).at[features : 2 * features].set(forget_bias)
 
 
@@ -137,7 +138,7 @@ def peephole_lstm(
         return PeepholeLSTMParams(
             input=parts.weight(input_init, k, d, features, kind, gates=4),
             recurrent=parts.weight(recurrent_init, r, features, features, kind, gates=4),
-            bias=_bias(features, forget_bias, kind),
+            bias=gate_bias(features, forget_bias, kind),
             peephole=jnp.zeros(h3, kind),
         )
 
