@@ -165,25 +165,6 @@ def _row(case, method="auto()", **rest):
     return row | rest
 
 
-def test_the_conclusion_tells_losses_by_name():
-    made = [
-        _row(cases.SMALL_BATCH, ratio=1.7, ratio_p25=1.6, ratio_p75=1.8),
-        _row(cases.LARGE_WEIGHT, ratio=1.2, ratio_p25=1.1, ratio_p75=1.3),
-        _row(cases.GRID[0], ratio=0.9, ratio_p25=0.8, ratio_p75=0.95),
-        _row(cases.MEMORY[0], "lax()", suite="memory", ratio=1.0, temp_bytes=160),
-        _row(cases.MEMORY[0], "scan(chunk=32, remat=True)", suite="memory", ratio=1.0),
-    ]
-    speed, missed, memory, against = report.conclusion(made)
-    assert "1 of 3 met" in speed
-    assert f"{cases.SMALL_BATCH.name} 1.70x (wanted 1.5x)" in speed
-    assert f"{cases.LARGE_WEIGHT.name} 1.20x (wanted 1.3x)" in missed
-    assert f"{cases.GRID[0].name} 0.90x (wanted 0.95x)" in missed
-    assert "1 of 1 met" in memory
-    assert "16.00x (wanted 8x)" in memory
-    assert "ahead in 2 of 3" in against
-    assert f"behind in 1: {cases.GRID[0].name} gradient 0.90x" in against
-
-
 def test_the_choice_is_compared_with_the_best():
     chosen = {"suite": "choice", "chosen": "scan()"}
     made = [_row(TINY, m, ratio=r, **chosen) for m, r in [("lax()", 1), ("scan()", 2), ("best", 4)]]

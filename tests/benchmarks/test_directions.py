@@ -4,7 +4,7 @@ import jax
 import pytest
 
 import jaxrnn
-from benchmarks import directions, report, rows
+from benchmarks import directions, rows
 from benchmarks.__main__ import main
 from benchmarks.contenders import AUTO, LAX
 from benchmarks.directions import ONE_LOOP, TWO_RUNS, BothWays
@@ -47,21 +47,3 @@ def test_the_plain_scans_are_plain():
         TWO_RUNS: "auto()",
         ONE_LOOP: "auto()",
     }
-
-
-def test_the_conclusion_tells_where_one_loop_loses():
-    def row(batch, method, ratio):
-        case = BothWays("lstm", batch, 64, 64).name
-        made = {"suite": "bidirectional", "case": case, "pass": "gradient", "method": method}
-        spread = {"ratio_p25": 0.9 * ratio, "ratio": ratio, "ratio_p75": 1.1 * ratio}
-        return made | spread | {"reason": None}
-
-    made = [
-        *(row(1, method, ratio) for method, ratio in ((AUTO, 2.0), (TWO_RUNS, 1), (ONE_LOOP, 2))),
-        *(row(8, method, ratio) for method, ratio in ((AUTO, 0.5), (TWO_RUNS, 2), (ONE_LOOP, 1))),
-        *(row(32, method, ratio) for method, ratio in ((AUTO, 1), (TWO_RUNS, 1), (ONE_LOOP, 1.1))),
-    ]
-    lax, loop = report.conclusion(made)
-    assert "ahead in 1 of 3, level in 1, behind in 1: bidirectional lstm B=8" in lax
-    assert "ahead in 1 of 3, level in 1, behind in 1" in loop
-    assert "bidirectional lstm B=8 T=64 H=64 gradient 0.50x" in loop

@@ -1,0 +1,47 @@
+"""Rows as a report: first what they say in words, losses included, then pictures and tables."""
+
+from pathlib import Path
+
+from benchmarks.report import web
+from benchmarks.report.circumstances import circumstances, title
+from benchmarks.report.excerpt import readme
+from benchmarks.report.sections import by_suite, heading, of, said
+from benchmarks.rows import Row
+
+__all__ = ["conclusion", "page", "readme", "write"]
+
+
+def write(out: Path, rows: list[Row]) -> list[str]:
+    """Writes `report.md`, its pictures, and `report.html`, which needs nothing else.
+
+    Returns:
+      the conclusions, a sentence each.
+    """
+    figures = {suite: of(suite).draw(mine) for suite, mine in by_suite(rows).items()}
+    pictures = {suite: web.Picture.of(f) for suite, f in figures.items() if f is not None}
+    out.mkdir(parents=True, exist_ok=True)
+    for suite, picture in pictures.items():
+        (out / f"{suite}.png").write_bytes(picture.png)
+    (out / "report.md").write_text(page(rows, {s: p.title for s, p in pictures.items()}))
+    (out / "report.html").write_text(web.page(rows, pictures))
+    return conclusion(rows)
+
+
+def conclusion(rows: list[Row]) -> list[str]:
+    return [sentence for sentences in said(rows).values() for sentence in sentences]
+
+
+def page(rows: list[Row], pictures: dict[str, str] | None = None) -> str:
+    """The report as Markdown; `pictures` names the suites that have one, and what it shows."""
+    pictures = pictures or {}
+    parts = [f"# {title(rows)}"]
+    for suite, sentences in said(rows).items():
+        if sentences:
+            parts.append("\n".join([f"**{suite}**", "", *(f"- {s}" for s in sentences)]))
+    parts.append(circumstances(rows))
+    for suite, mine in by_suite(rows).items():
+        parts.append(f"## {heading(suite)}")
+        if suite in pictures:
+            parts.append(f"![{pictures[suite]}]({suite}.png)")
+        parts.append(of(suite).table(mine))
+    return "\n\n".join(parts) + "\n"
