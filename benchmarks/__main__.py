@@ -1,7 +1,8 @@
-"""`python -m benchmarks list | speed | cells | memory | choice | bidirectional | sweep | report`."""
+"""`python -m benchmarks list | <suite> | all | report | compare`, from a checkout."""
 
 import argparse
 import os
+import subprocess
 import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -9,9 +10,11 @@ from typing import Any, NoReturn
 
 import jax
 
-from benchmarks import machine, plot, report, rows
-from benchmarks.cases import Case, quick
-from benchmarks.suites import SUITES, Suite, run_case
+from benchmarks import compare, machine, report, rows
+from benchmarks.run import Effort, circumstances
+from benchmarks.suites import SUITES, Suite
+
+FEW_ROUNDS = 2  # of a quick run
 
 
 class Parser(argparse.ArgumentParser):
@@ -20,73 +23,133 @@ class Parser(argparse.ArgumentParser):
 
 
 def parser() -> Parser:
-    made = Parser(prog="python -m benchmarks", description="Speed and memory against lax.scan.")
-    asks = [f"{suite.name}: {suite.asks}" for suite in SUITES.values()]
-    made.add_argument("what", choices=["list", *SUITES, "report"], help=" ".join(asks))
-    made.add_argument("--quick", action="store_true", help="two tiny cases: does it all work?")
-    made.add_argument("--cases", metavar="TEXT", default="", help="cases whose name contains TEXT")
-    made.add_argument(
-        "--methods",
-        metavar="LIST",
-        help="e.g. auto,scan:chunk=16:remat=True; of sweep: chosen,4,1:1",
-    )
-    made.add_argument("--rounds", type=int, default=15, help="at most; 15 if not given")
-    made.add_argument("--out", type=Path, metavar="DIR", help="benchmarks/reports/<machine>")
+    made = Parser(prog="python -m benchmarks", description="Which way through time, at what cost.")
+    commands = made.add_subparsers(dest="what", required=True, metavar="WHAT", parser_class=Parser)
+    commands.add_parser("list", help="the suites and their cases")
+    for name, asks in {**{s.name: s.asks for s in SUITES.values()}, "all": "Every suite."}.items():
+        _measuring(commands.add_parser(name, help=asks, description=asks), name == "all")
+    told = commands.add_parser("report", help="the page of what was measured, once more")
+    told.add_argument("--out", type=Path, metavar="DIR", help="benchmarks/reports/<machine>")
+    two = commands.add_parser("compare", help="two files of rows: which changes are real?")
+    two.add_argument("before", type=Path, metavar="A.jsonl")
+    two.add_argument("after", type=Path, metavar="B.jsonl")
     return made
+
+
+def _measuring(made: argparse.ArgumentParser, everything: bool) -> None:
+    made.add_argument("--device", choices=["cpu", "gpu", "tpu"], help="the default one of JAX")
+    made.add_argument("--quick", action="store_true", help="two tiny cases: does it all work?")
+    made.add_argument("--resume", action="store_true", help="keep what this commit measured here")
+    made.add_argument("--seed", type=int, default=0, help="of the order in every round")
+    made.add_argument("--rounds", type=int, help="at most; 15 if not given")
+    made.add_argument("--out", type=Path, metavar="DIR", help="benchmarks/reports/<machine>")
+    if not everything:
+        made.add_argument("--cases", metavar="TEXT", default="", help="whose name contains TEXT")
+        made.add_argument(
+            "--methods",
+            metavar="LIST",
+            help="e.g. auto,scan:chunk=16:remat=True; of sweep: chosen,4,1:1",
+        )
 
 
 def main(argv: list[str] | None = None) -> int:
     cli = parser()
     asked = cli.parse_args(argv)
-    if asked.rounds < 1:
-        cli.error(f"--rounds must be at least 1, got {asked.rounds}")
     if asked.what == "list":
         for suite in SUITES.values():
             print(f"{suite.name}: {suite.asks}  [{suite.methods}]")
             print(*(f"  {case.name}" for case in suite.cases), sep="\n")
         return 0
+    if asked.what == "compare":
+        for path in (asked.before, asked.after):
+            if not path.is_file():
+                cli.error(f"there is no file {path}")
+        print(*compare.told(rows.read(asked.before), rows.read(asked.after)), sep="\n")
+        return 0
+    if asked.what == "all":
+        return _each_suite(sys.argv[1:] if argv is None else argv)
+    if asked.what != "report":
+        _prepare(asked, cli)
+    out = asked.out or _home(asked) / machine.slug()
+    if asked.what != "report":
+        try:
+            suite = SUITES[asked.what]
+            _measure_suite(suite.quick() if asked.quick else suite, asked, out, cli)
+        except KeyboardInterrupt:
+            print(f"stopped; what was measured is in {out}, go on with --resume")
+    found = rows.load(out, list(SUITES))
+    if not found:
+        cli.error(f"nothing was measured yet in {out}; run e.g. `python -m benchmarks peers`")
+    print(*report.write(out, found), out / "report.html", sep="\n")
+    return 0
+
+
+def _prepare(asked: argparse.Namespace, cli: Parser) -> None:
+    if asked.rounds is not None and asked.rounds < 1:
+        cli.error(f"--rounds must be at least 1, got {asked.rounds}")
+    asked.rounds = asked.rounds or (FEW_ROUNDS if asked.quick else 15)
+    if asked.device:
+        jax.config.update("jax_platforms", asked.device)
     given = "host_platform_device_count" in os.environ.get("XLA_FLAGS", "")
     if asked.what == "sweep" and not given:
         # Settings run on every core, each a device.
         jax.config.update("jax_num_cpu_devices", machine.cores())
+    try:
+        jax.devices()
+    except RuntimeError as problem:
+        cli.error(f"--device {asked.device}: {str(problem).splitlines()[0]}")
+
+
+def _home(asked: argparse.Namespace) -> Path:
     # Tiny cases say nothing of speed and stay out of the reports.
-    home = Path("runs/benchmarks") if asked.quick else Path(__file__).parent / "reports"
-    out = asked.out or home / machine.slug()
-    if asked.what != "report":
-        suite = SUITES[asked.what]
-        all_cases = quick(suite.cases) if asked.quick else suite.cases
-        cases = [case for case in all_cases if asked.cases in case.name]
-        if not cases:
-            cli.error(f"no case of {suite.name} has {asked.cases!r} in its name; see `list`")
-        try:
-            methods = suite.parse(suite.methods if asked.methods is None else asked.methods)
-        except ValueError as problem:
-            cli.error(f"--methods: {problem}")
-        names = [case.name for case in all_cases]
-        for made in measure(suite, cases, methods, asked.rounds):
-            rows.save(out, suite.name, made, names)
-    found = rows.load(out, list(SUITES))
-    if not found:
-        cli.error(f"nothing was measured yet in {out}; run e.g. `python -m benchmarks speed`")
-    write(out, found)
+    tiny = asked.what != "report" and asked.quick
+    return Path("runs/benchmarks") if tiny else Path(__file__).parent / "reports"
+
+
+def _each_suite(arguments: list[str]) -> int:
+    """Each suite in a process of its own: some set XLA up in ways of their own."""
+    place = arguments.index("all")
+    for name in SUITES:
+        command = [*arguments[:place], name, *arguments[place + 1 :]]
+        done = subprocess.run([sys.executable, "-m", "benchmarks", *command])
+        if done.returncode:
+            return done.returncode
     return 0
 
 
+def _measure_suite(suite: Suite, asked: argparse.Namespace, out: Path, cli: Parser) -> None:
+    cases = [case for case in suite.cases if asked.cases in case.name]
+    if not cases:
+        cli.error(f"no case of {suite.name} has {asked.cases!r} in its name; see `list`")
+    try:
+        methods = suite.parse(suite.methods if asked.methods is None else asked.methods)
+    except ValueError as problem:
+        cli.error(f"--methods: {problem}")
+    done = rows.measured(out, suite.name, circumstances()) if asked.resume else set()
+    if done:
+        print(f"{suite.name}: {len(done)} cases were measured already")
+    left = [case for case in cases if case.name not in done]
+    names = [case.name for case in suite.cases]
+    for made in measure(suite, left, methods, Effort(asked.rounds, asked.seed)):
+        rows.save(out, suite.name, made, names)
+
+
 def measure(
-    suite: Suite, cases: list[Case], methods: list[Any], rounds: int
+    suite: Suite, cases: list[Any], methods: list[Any], effort: Effort
 ) -> Iterator[list[rows.Row]]:
     """The rows of one case after another, as they are measured."""
     print(f"{suite.name}: {suite.asks}  load average {os.getloadavg()[0]:.1f}")
-    for case in progress(cases, suite.name):
+    for number, case in enumerate(progress(cases, suite.name), 1):
+        print(f"{number} of {len(cases)}: {case.name}", flush=True)
         made = []
-        for row in run_case(suite, case, methods, rounds):
+        for row in suite.run_case(suite, case, methods, effort):
             result = row["reason"] or (f"{row['ratio']:.2f}x" if row["ratio"] else "no ratio")
-            print(f"  {row['case']:32} {row['pass']:8} {row['method']:26} {result}", flush=True)
+            print(f"  {row['pass']:8} {row['method']:26} {result}", flush=True)
             made.append(row)
         yield made
 
 
-def progress(cases: list[Case], title: str) -> Iterable[Case]:
+def progress(cases: list[Any], title: str) -> Iterable[Any]:
     """A progress bar where someone looks and rich is installed; the printed rows say enough."""
     if not sys.stdout.isatty():
         return cases
@@ -95,13 +158,6 @@ def progress(cases: list[Case], title: str) -> Iterable[Case]:
     except ImportError:
         return cases
     return track(cases, title)
-
-
-def write(out: Path, found: list[rows.Row]) -> None:
-    drawn = plot.draw(found, out / "ratios.png")
-    page = report.page(found, "ratios.png" if drawn else None)
-    (out / "report.md").write_text(page)
-    print("\n".join(report.conclusion(found)), f"\n{out / 'report.md'}")
 
 
 if __name__ == "__main__":

@@ -17,7 +17,10 @@ import jax
 WARM_UP = 3
 FEWEST_ROUNDS = 5
 STRETCH = 0.02  # seconds of calls a contender gets in a round, if a call is shorter
+LONG = 0.2  # seconds of a call that needs no second warm-up
 MOST_CALLS = 50
+
+Stopwatch = Callable[[int], float]  # of so many calls: the seconds of one
 
 
 class Spread(NamedTuple):
@@ -32,9 +35,13 @@ class Spread(NamedTuple):
 
 @dataclass(frozen=True)
 class Compiled:
+    """A program that runs, and what it took to make it."""
+
     call: Callable[..., Any]
-    seconds: float  # to trace, lower and compile
-    temp_bytes: int | None  # None where the backend does not tell
+    stopwatch: Callable[..., Stopwatch]  # of the arguments
+    seconds: float | None = None  # to trace, lower and compile
+    temp_bytes: int | None = None  # None where nobody tells
+    instructions: int | None = None
 
 
 @dataclass(frozen=True)
@@ -51,24 +58,45 @@ class Timing:
         return min(self.rounds)
 
 
-def compiled(program: Callable[..., Any], args: Any) -> Compiled:
+def compiled(
+    program: Callable[..., Any], args: Any, options: Mapping[str, Any] | None = None
+) -> Compiled:
+    """A JAX program, compiled for these arguments."""
     start = time.perf_counter()
-    call = jax.jit(program).lower(*args).compile()
+    call = jax.jit(program).lower(*args).compile(options and dict(options))
     seconds = time.perf_counter() - start
     analysis = call.memory_analysis()
-    return Compiled(call, seconds, analysis and analysis.temp_size_in_bytes)
+    instructions = sum(" = " in line for line in (call.as_text() or "").splitlines())
+    temporary = analysis and analysis.temp_size_in_bytes
+    return Compiled(call, stopwatch(call), seconds, temporary, instructions)
+
+
+def stopwatch(call: Callable[..., Any]) -> Callable[..., Stopwatch]:
+    """Times calls that return JAX arrays, or block themselves."""
+
+    def of(*args: Any) -> Stopwatch:
+        def seconds(calls: int) -> float:
+            if calls > 1:  # one more goes before, and finds the caches as it leaves them
+                jax.block_until_ready(call(*args))
+            start = time.perf_counter()
+            for _ in range(calls):
+                jax.block_until_ready(call(*args))
+            return (time.perf_counter() - start) / calls
+
+        return seconds
+
+    return of
 
 
 def measure(
-    contenders: Mapping[str, Callable[..., Any]],
-    args: Any,
+    contenders: Mapping[str, Stopwatch],
     *,
     rounds: int = 15,
     seconds: float = math.inf,
     seed: int = 0,
 ) -> dict[str, Timing]:
     """Times every contender for `rounds` rounds, or fewer, but five, once `seconds` have passed."""
-    calls = {name: _calls(_warm_up(call, args)) for name, call in contenders.items()}
+    calls = {name: _calls(_warm_up(watch)) for name, watch in contenders.items()}
     taken: dict[str, list[float]] = {name: [] for name in contenders}
     order, shuffle = list(contenders), random.Random(seed).shuffle
     end = time.perf_counter() + seconds
@@ -77,7 +105,7 @@ def measure(
             break
         shuffle(order)
         for name in order:
-            taken[name].append(_seconds(contenders[name], args, calls[name]))
+            taken[name].append(contenders[name](calls[name]))
     return {name: Timing(taken[name], calls[name]) for name in contenders}
 
 
@@ -90,12 +118,13 @@ def times(own: Timing | None, base: Timing | None, steps: int) -> dict[str, Any]
     """The columns of a row: of a call of so many steps, and its ratio to what it is compared with."""
     names = ("p25_us_per_step", "median_us_per_step", "p75_us_per_step")
     ratios = ("ratio_p25", "ratio", "ratio_p75")
-    others = ("min_us_per_step", "ratio_fastest", "rounds", "calls")
+    others = ("min_us_per_step", "rounds_us_per_step", "ratio_fastest", "rounds", "calls")
     row: dict[str, Any] = dict.fromkeys((*names, *ratios, *others))
     if own is not None:
         scale = 1e6 / steps
         row |= {name: value * scale for name, value in zip(names, own.seconds, strict=True)}
         row |= {"min_us_per_step": own.fastest * scale}
+        row |= {"rounds_us_per_step": [round(value * scale, 4) for value in own.rounds]}
         row |= {"rounds": len(own.rounds), "calls": own.calls}
         if base is not None:
             row |= zip(ratios, ratio(base, own), strict=True)
@@ -103,16 +132,10 @@ def times(own: Timing | None, base: Timing | None, steps: int) -> dict[str, Any]
     return {k: round(v, 4) if isinstance(v, float) else v for k, v in row.items()}
 
 
-def _warm_up(call: Callable[..., Any], args: Any) -> float:
-    return min(_seconds(call, args, 1) for _ in range(WARM_UP))
+def _warm_up(watch: Stopwatch) -> float:
+    first = watch(1)
+    return first if first > LONG else min(watch(1) for _ in range(WARM_UP - 1))
 
 
 def _calls(seconds: float) -> int:
     return max(1, min(MOST_CALLS, round(STRETCH / seconds)))
-
-
-def _seconds(call: Callable[..., Any], args: Any, calls: int) -> float:
-    start = time.perf_counter()
-    for _ in range(calls):
-        jax.block_until_ready(call(*args))
-    return (time.perf_counter() - start) / calls

@@ -1,27 +1,136 @@
-"""Who runs a case: methods, named as on the command line."""
+"""Who runs a case: methods, named as on the command line, XLA's knobs, and peers."""
 
 import ast
 import inspect
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, NamedTuple, Protocol
 
 import jax
 
 import jaxrnn
-from benchmarks.cases import Case
+from benchmarks import peers
+from benchmarks.cases import Case, Scaled
+from benchmarks.entrants import Entrant, InJax
+from benchmarks.programs import Apply
+from benchmarks.worker import Elsewhere
 from jaxrnn import methods
+from jaxrnn.engine.loop import Options
 from jaxrnn.methods import Method
 from jaxrnn.methods.auto import Choice, choose
 
 AUTO, LAX = methods.auto().name, methods.lax().name
+OURS, PLAIN = "jaxrnn", "lax.scan"  # the same two among peers
+VERSION = f"jaxrnn {jaxrnn.__version__}"
 # Every method that needs no other one.
 FACTORIES = {n: f for n, f in vars(methods).items() if inspect.isfunction(f) and n != "first"}
 
 
-class Contender(NamedTuple):
-    """A cell or a layer, and how to run it."""
+class Runner(Protocol):
+    """One of a field."""
 
-    layer: jaxrnn.Cell | jaxrnn.Layer
+    @property
+    def columns(self) -> dict[str, Any]:
+        """What a row says of it beside its name."""
+        ...
+
+    def enter(self, params: Any, xs: Any) -> Entrant: ...
+
+
+Field = dict[str, Runner]
+
+
+class Knob(NamedTuple):
+    """A setting of XLA: of one compilation, or of a process."""
+
+    name: str
+    options: dict[str, Any]
+    flags: str = ""
+
+
+NO_KNOB = Knob("none", {})
+KNOBS = {
+    "cpu": [
+        Knob("vector width 512", {"xla_cpu_prefer_vector_width": 512}),
+        Knob("one thread", {"xla_cpu_multi_thread_eigen": False}),
+        Knob(
+            "loop in one kernel",
+            {},
+            "--xla_backend_extra_options=xla_cpu_small_while_loop_byte_threshold=1000000000",
+        ),
+    ],
+    "gpu": [
+        Knob(
+            "loop unrolled by XLA",
+            {},
+            "--xla_gpu_enable_while_loop_unrolling=WHILE_LOOP_UNROLLING_FULL_UNROLL",
+        ),
+        Knob(
+            "loop as a command buffer",
+            {},
+            "--xla_gpu_enable_command_buffer=+WHILE --xla_gpu_graph_min_graph_size=1",
+        ),
+    ],
+}
+
+
+@dataclass(frozen=True)
+class Contender:
+    """A case's cell, or another layer in its place, under a method and a knob of XLA."""
+
+    case: Case
     method: Method
+    knob: Knob = NO_KNOB
+    layer: jaxrnn.Cell | jaxrnn.Layer | None = None
+
+    def __call__(self) -> Apply:
+        return partial(jaxrnn.run, self.layer or self.case.make_cell(), method=self.method)
+
+    @property
+    def columns(self) -> dict[str, Any]:
+        options = self.method.options
+        if not isinstance(options, Options):
+            return {}
+        return {**options._asdict(), "knob": self.knob.name}
+
+    def enter(self, params: Any, xs: Any) -> Entrant:
+        devices = self.case.devices if isinstance(self.case, Scaled) else 1
+        if devices == 1 and not self.knob.flags:
+            return InJax(VERSION, params, xs, self(), options=self.knob.options)
+        flags = f"{self.knob.flags} --xla_force_host_platform_device_count={devices}"
+        return Elsewhere(
+            *(VERSION, params, xs, self()),
+            options=self.knob.options,
+            recipe=self,
+            flags=flags,
+            devices=devices,
+        )
+
+
+@dataclass(frozen=True)
+class Chosen(Contender):
+    """What `auto` chose."""
+
+    because: str = ""
+
+    @property
+    def columns(self) -> dict[str, Any]:
+        return {**super().columns, "because": self.because}
+
+
+@dataclass(frozen=True)
+class Peer:
+    """Another library on a case."""
+
+    name: str
+    case: Case
+
+    @property
+    def columns(self) -> dict[str, Any]:
+        return {}
+
+    def enter(self, params: Any, xs: Any) -> Entrant:
+        return peers.enter(self.name, self.case, params, xs)
 
 
 def parse(text: str) -> list[Method]:
@@ -61,10 +170,26 @@ def with_lax(given: list[Method]) -> dict[str, Method]:
     return {method.name: method for method in [methods.lax(), *given]}
 
 
-def field(case: Case, given: list[Method]) -> dict[str, Contender]:
+def field(case: Case, given: list[Method]) -> Field:
     """The case's cell under each method, `lax` first."""
-    cell = case.make_cell()
-    return {name: Contender(cell, method) for name, method in with_lax(given).items()}
+    return {name: Contender(case, method) for name, method in with_lax(given).items()}
+
+
+def field_of_peers(case: Case, given: list[Method]) -> Field:
+    """We under each method, the default one by our name, then plain `lax.scan`, then the peers."""
+    named = {OURS if m.name == AUTO else m.name: m for m in given} | {PLAIN: methods.lax()}
+    made: Field = {name: Contender(case, method) for name, method in named.items()}
+    return made | {name: Peer(name, case) for name in peers.PEERS}
+
+
+def field_of_knobs(case: Case, given: list[Method]) -> Field:
+    """Every method as it is, and the plainest scans under XLA's knobs too."""
+    made = field(case, given)
+    plainest = [m for m in given if m in (methods.scan(), methods.scan(unroll=4))]
+    for knob in KNOBS.get(jax.default_backend(), []):
+        for method in plainest:
+            made[f"{method.name} {knob.name}"] = Contender(case, method, knob)
+    return made
 
 
 def chosen(case: Case) -> tuple[Method, Choice]:
@@ -79,3 +204,9 @@ def chosen(case: Case) -> tuple[Method, Choice]:
     cell = case.make_cell()
     jax.eval_shape(lambda params, xs: jaxrnn.run(cell, params, xs, method=spy), *case.arrays())
     return methods.scan(**seen[0].options._asdict()), seen[0]
+
+
+def field_of_choice(case: Case, given: list[Method]) -> Field:
+    """The methods, and what `auto` chooses as a method of its own."""
+    method, why = chosen(case)
+    return field(case, given) | {method.name: Chosen(case, method, because=why.because)}

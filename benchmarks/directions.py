@@ -6,7 +6,7 @@ from typing import Any
 import jax.numpy as jnp
 
 from benchmarks.cases import Case
-from benchmarks.contenders import LAX, Contender, with_lax
+from benchmarks.contenders import LAX, Contender, Field, with_lax
 from jaxrnn import Cell, Layer, around, cells, methods
 from jaxrnn.around.bidirectional import BidirectionalCarry, together
 from jaxrnn.core import lift, problem_of
@@ -40,15 +40,15 @@ CASES = [
 ]
 
 
-def field(case: Case, given: list[Method]) -> dict[str, Contender]:
+def field(case: Case, given: list[Method]) -> Field:
     """Two plain scans, what `bidirectional` does under each method, and both ways by name."""
     assert isinstance(case, BothWays)
     cell, layer = case.make_inner(), case.make_cell()
     apart, joint = replace(layer, run=_apart(cell)), replace(layer, run=_joint(cell))
-    made = {name: Contender(layer, method) for name, method in with_lax(given).items()}
-    made[LAX] = Contender(apart, methods.lax())
-    made[TWO_RUNS] = Contender(apart, methods.auto())
-    made[ONE_LOOP] = Contender(joint, methods.auto())
+    made: Field = {name: Contender(case, method) for name, method in with_lax(given).items()}
+    made[LAX] = Contender(case, methods.lax(), layer=apart)
+    made[TWO_RUNS] = Contender(case, methods.auto(), layer=apart)
+    made[ONE_LOOP] = Contender(case, methods.auto(), layer=joint)
     return made
 
 

@@ -2,6 +2,7 @@
 
 import os
 import platform
+import signal
 import subprocess
 import time
 from functools import cache
@@ -75,17 +76,28 @@ def _git(*args: str) -> str | None:
     return done.stdout.strip()
 
 
-class Neighbours:
-    """The share of the cores that others used since this was made, from 0 to 1."""
+class Watched:
+    """How busy the machine was when a measurement began, and others kept it meanwhile."""
 
-    def __init__(self) -> None:
-        self.start = _clocks()
+    def __enter__(self) -> "Watched":
+        self.load, self.start, self.end = os.getloadavg()[0], _clocks(), None
+        return self
 
-    def share(self) -> float | None:
-        if self.start is None or (now := _clocks()) is None:
+    def __exit__(self, *_: object) -> None:
+        self.end = _clocks()
+
+    @property
+    def columns(self) -> dict[str, float | None]:
+        """The load average, and the share of the cores that others used, from 0 to 1."""
+        return {"load": round(self.load, 2), "others": self._others()}
+
+    def _others(self) -> float | None:
+        if self.start is None or self.end is None:
             return None
-        wall, busy, own = (b - a for a, b in zip(self.start, now, strict=True))
-        return min(1.0, max(0.0, (busy - own) / (wall * (os.cpu_count() or 1)))) if wall else 0.0
+        wall, busy, own = (b - a for a, b in zip(self.start, self.end, strict=True))
+        if not wall:
+            return 0.0
+        return round(min(1.0, max(0.0, (busy - own) / (wall * (os.cpu_count() or 1)))), 3)
 
 
 def _clocks() -> tuple[float, float, float] | None:
@@ -95,7 +107,23 @@ def _clocks() -> tuple[float, float, float] | None:
     except OSError:
         return None
     user, nice, system, _, _, irq, softirq, steal = map(int, first.split()[1:9])
+    busy = user + nice + system + irq + softirq + steal
     ticks = os.sysconf("SC_CLK_TCK")
-    busy = (user + nice + system + irq + softirq + steal) / ticks
-    own = os.times()
-    return time.monotonic(), busy, own.user + own.system
+    return time.monotonic(), busy / ticks, sum(map(_own, ["self", *_children()])) / ticks
+
+
+def _children() -> list[str]:
+    """The processes that this one has started and that run."""
+    tasks = Path("/proc/self/task").glob("*/children")
+    return [pid for task in tasks for pid in task.read_text().split()]
+
+
+def _own(pid: str) -> int:
+    """Clock ticks that a process has worked."""
+    after_name = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return int(after_name[11]) + int(after_name[12])
+
+
+def quiet() -> None:
+    """Leaves Ctrl-C to the process that was started first."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -1,6 +1,7 @@
-"""What is compiled: one pass of a cell under a method, a function of parameters and inputs.
+"""What is compiled: one pass through a case, a function of parameters and inputs.
 
-Both are arguments: XLA would fold what a program closes over into constants.
+Both are arguments: XLA would fold what a program closes over into constants. `apply` is whatever runs
+the recurrence: params, inputs -> (carry, outputs).
 """
 
 from collections.abc import Callable
@@ -8,17 +9,20 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import optax
 
-import jaxrnn
+Apply = Callable[[Any, Any], tuple[Any, Any]]
+Program = Callable[..., Any]  # what the gate compares is what it returns
 
-Program = Callable[..., Any]  # params, xs -> what the gate compares
+# An ε that no gradient's rounding error matters beside; the work is the same with any.
+OPTIMIZER = optax.adam(1e-3, eps=1e-3)
 
 
-def forward(cell: jaxrnn.Cell | jaxrnn.Layer, method: jaxrnn.methods.Method) -> Program:
+def forward(apply: Apply) -> Program:
     """The loss, and the carry and outputs it is made of so that the gate can see them."""
 
-    def program(params: Any, xs: Any) -> Any:
-        outputs = jaxrnn.run(cell, params, xs, method=method)
+    def program(params: Any, inputs: Any) -> Any:
+        outputs = apply(params, inputs)
         # Squares, so that the gradient that enters the backward loop is no constant.
         loss = sum(jnp.mean(jnp.square(v)) for v in jax.tree.leaves(outputs))
         return loss, outputs
@@ -26,10 +30,28 @@ def forward(cell: jaxrnn.Cell | jaxrnn.Layer, method: jaxrnn.methods.Method) -> 
     return program
 
 
-def gradient(cell: jaxrnn.Cell | jaxrnn.Layer, method: jaxrnn.methods.Method) -> Program:
+def gradient(apply: Apply) -> Program:
     """The gradients of the loss of carry and outputs with respect to parameters and inputs."""
-    program = forward(cell, method)
-    return jax.grad(lambda params, xs: program(params, xs)[0], argnums=(0, 1))
+    program = forward(apply)
+    return jax.grad(lambda params, inputs: program(params, inputs)[0], argnums=(0, 1))
 
 
-PASSES = {"forward": forward, "gradient": gradient}
+def update(apply: Apply) -> Program:
+    """A full step of the optimiser: what one batch does to parameters and optimiser state."""
+    program = forward(apply)
+
+    def step(training: Any, inputs: Any) -> Any:
+        params, state = training
+        found = jax.grad(lambda params: program(params, inputs)[0])(params)
+        return updated(params, state, found)
+
+    return step
+
+
+def updated(params: Any, state: Any, found: Any) -> Any:
+    """Parameters and state after a gradient."""
+    changes, state = OPTIMIZER.update(found, state, params)
+    return optax.apply_updates(params, changes), state
+
+
+PASSES = {"forward": forward, "gradient": gradient, "update": update}

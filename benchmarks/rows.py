@@ -1,35 +1,49 @@
 """Rows, and what can be computed from them. A row is a plain dictionary, one JSON object a line."""
 
 import json
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
 Row = dict[str, Any]
+# Of these columns a resumed run must agree with the rows that it keeps.
+CIRCUMSTANCES = ("device", "cores", "python", "jax", "jaxlib", "jaxrnn", "commit")
 
 
 def save(directory: Path, suite: str, rows: list[Row], cases: list[str]) -> None:
     """Writes rows to a suite's file in the order of `cases`; forgets what is not among them.
 
-    A case measured anew is replaced as a whole, all its methods: its ratios belong to one run.
+    A case measured anew is replaced as a whole, all its methods: its ratios belong to one run. The
+    file is replaced at once, so that it is whole whenever the run is stopped.
     """
     directory.mkdir(parents=True, exist_ok=True)
     path = directory / f"{suite}.jsonl"
     anew = {row["case"] for row in rows}
-    old = [row for row in _read(path) if row["case"] not in anew] if path.exists() else []
+    old = [row for row in read(path) if row["case"] not in anew]
     known = sorted(
         (r for r in [*old, *rows] if r["case"] in cases), key=lambda r: cases.index(r["case"])
     )
-    path.write_text("".join(json.dumps(row) + "\n" for row in known))
+    new = path.with_suffix(".new")
+    new.write_text("".join(json.dumps(row) + "\n" for row in known))
+    os.replace(new, path)
 
 
 def load(directory: Path, suites: list[str]) -> list[Row]:
-    files = [directory / f"{name}.jsonl" for name in suites]
-    return [row for path in files if path.exists() for row in _read(path)]
+    return [row for name in suites for row in read(directory / f"{name}.jsonl")]
 
 
-def _read(path: Path) -> list[Row]:
+def read(path: Path) -> list[Row]:
+    if not path.exists():
+        return []
     return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def measured(directory: Path, suite: str, circumstances: Row) -> set[str]:
+    """The cases that need not be measured again: the same machine, versions and commit did."""
+    same = {key: circumstances[key] for key in CIRCUMSTANCES}
+    found = read(directory / f"{suite}.jsonl")
+    return {row["case"] for row in found if all(row.get(k) == v for k, v in same.items())}
 
 
 def memory_ratio(row: Row, lax: Row) -> float | None:
@@ -63,6 +77,6 @@ def choices(rows: list[Row]) -> Iterator[Chosen]:
         groups.setdefault(f"{row['case']} {row['pass']}", []).append(row)
     for case, group in groups.items():
         ratios = {row["method"]: row["ratio"] for row in group if row["ratio"] is not None}
-        chosen = group[0]["chosen"]
-        if chosen in ratios:
-            yield Chosen(case, chosen, ratios[chosen], ratios)
+        for row in group:
+            if row.get("because") and row["method"] in ratios:
+                yield Chosen(case, row["method"], ratios[row["method"]], ratios)

@@ -1,18 +1,11 @@
-"""A suite takes its cases through compiler, gate and clock, and gives rows: plain dictionaries."""
+"""What is asked, of which cases, and who answers: suites are data."""
 
-import math
-import os
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
+from dataclasses import dataclass, replace
 from typing import Any
 
-from benchmarks import cases, clock, contenders, directions, gate, machine, sweeps
-from benchmarks.cases import Case
-from benchmarks.contenders import LAX, Contender
-from benchmarks.programs import PASSES
+from benchmarks import cases, contenders, directions, run, sweeps
 from benchmarks.rows import Row
-from jaxrnn.methods import Method
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,131 +14,94 @@ class Suite:
     asks: str
     cases: Sequence[Any]
     methods: str  # as on the command line
+    few_methods: str  # of a quick run
     parse: Callable[[str], list[Any]] = contenders.parse
-    field: Callable[[Case, list[Method]], dict[str, Contender]] = contenders.field
-    run_case: Callable[..., Iterator[Row]] | None = None  # None: that of this file
-    passes: tuple[str, ...] = ("forward", "gradient")
-    seconds: float = 30.0  # for one case and pass, unless five rounds take longer
-    with_chosen: bool = False  # also what `auto` chooses, as a method of its own
+    field: Callable[..., contenders.Field] = contenders.field
+    base: str = contenders.LAX  # whom ratios are to
+    run_case: Callable[..., Iterator[Row]] = run.run_case
+    seconds: float  # for one case and pass, unless five rounds take longer
+
+    def quick(self) -> "Suite":
+        """Two tiny cases and few methods: does it all work?"""
+        tiny = [case.tiny(batch=1 + i) for i, case in enumerate(self.cases[:2])]
+        return replace(self, cases=tiny, methods=self.few_methods, seconds=0.5)
 
 
-_CHUNKS = (4, 8, 16, 32, 128)
+_UNROLLED = [
+    *(f"scan:unroll={n}" for n in (2, 4, 8, 16, 32, True)),
+    "scan:hoist=False",
+    *(f"scan:hoist=False:unroll={n}" for n in (4, 16)),
+    "scan:defer=False",
+    *(f"scan:defer=False:unroll={n}" for n in (4, 16)),
+    *("scan:chunk=8", "scan:chunk=32", "scan:chunk=32:unroll=4"),
+]
 
 SUITES = {
     suite.name: suite
     for suite in (
         Suite(
-            name="speed",
-            asks="Is the default method faster than `lax.scan`?",
-            cases=cases.SPEED,
+            name="peers",
+            asks="Are we faster than every other library, at the same results?",
+            cases=cases.PEERS,
             methods="auto",
+            few_methods="auto",
+            field=contenders.field_of_peers,
+            base=contenders.PLAIN,
+            seconds=3.0,
         ),
         Suite(
-            name="cells",
-            asks="Is it for every cell?",
-            cases=cases.CELLS,
-            methods="auto",
-            seconds=15.0,
+            name="unroll",
+            asks="Static or dynamic? What do unrolling, hoisting, chunks and XLA's own knobs give?",
+            cases=cases.UNROLL,
+            methods=",".join(["scan", *_UNROLLED]),
+            few_methods="scan,scan:unroll=4,scan:chunk=8",
+            field=contenders.field_of_knobs,
+            seconds=3.0,
         ),
         Suite(
-            name="memory",
-            asks="How much memory does a long gradient hold?",
-            cases=cases.MEMORY,
-            methods="auto,scan,scan:chunk=32:remat=True,scan:chunk=64:remat=True",
-            passes=("gradient",),
+            name="methods",
+            asks="Which method is fastest for each cell, and how much memory does it hold?",
+            cases=[*cases.CELLS, *cases.MEMORY],
+            methods="auto,scan,scan:hoist=False,scan:chunk=16,scan:chunk=32:remat=True",
+            few_methods="auto,scan:chunk=8:remat=True",
+            seconds=3.0,
+        ),
+        Suite(
+            name="scaling",
+            asks="What does a step cost as T, B, H, layers and devices grow, and memory as T does?",
+            cases=cases.SCALING,
+            methods="auto,scan:chunk=32:remat=True",
+            few_methods="auto",
+            seconds=2.0,
         ),
         Suite(
             name="choice",
             asks="Does `auto` choose the best way to hoist?",
             cases=cases.CHOICE,
-            methods="scan:hoist=False,scan," + ",".join(f"scan:chunk={k}" for k in _CHUNKS),
-            seconds=3.0,
-            with_chosen=True,
+            methods="scan:hoist=False,scan,"
+            + ",".join(f"scan:chunk={k}" for k in (8, 16, 32, 128)),
+            few_methods="scan:hoist=False,scan",
+            field=contenders.field_of_choice,
+            seconds=2.0,
         ),
         Suite(
             name="bidirectional",
             asks="Both directions in one loop, or in two?",
             cases=directions.CASES,
             methods="auto",
+            few_methods="auto",
             field=directions.field,
-            seconds=6.0,
+            seconds=3.0,
         ),
         Suite(
             name="sweep",
             asks="Is a sweep faster than one setting after another, and is the way well chosen?",
             cases=sweeps.CASES,
             methods=sweeps.WAYS,
+            few_methods="chosen,2:1",
             parse=sweeps.parse,
             run_case=sweeps.run_case,
-            seconds=20.0,
+            seconds=10.0,
         ),
     )
 }
-
-
-def run_case(suite: Suite, case: Case, methods: list[Method], rounds: int) -> Iterator[Row]:
-    """One row for each pass and method; one that is refused or wrong has a reason, and no time."""
-    if suite.run_case is not None:
-        yield from suite.run_case(suite, case, methods, rounds)
-        return
-    field = suite.field(case, methods)
-    choice: Row = {}
-    if suite.with_chosen:
-        method, why = contenders.chosen(case)
-        field.setdefault(method.name, Contender(case.make_cell(), method))
-        choice = {"chosen": method.name, "because": why.because}
-
-    arrays = case.arrays()
-    entries = _entries(case, field, arrays, suite.passes)
-    fit = [name for name, entry in entries.items() if entry["reason"] is None]
-    for name in suite.passes:
-        load, neighbours = os.getloadavg()[0], machine.Neighbours()
-        calls = {method: entries[method]["compiled"][name].call for method in fit}
-        timings = clock.measure(calls, arrays, rounds=rounds, seconds=suite.seconds)
-        share = neighbours.share()
-        for method, entry in entries.items():
-            yield {
-                "suite": suite.name,
-                "case": case.name,
-                "shape": asdict(case),
-                "pass": name,
-                "method": method,
-                **choice,
-                **clock.times(timings.get(method), timings.get(LAX), case.length),
-                **_compilation(entry["compiled"].get(name)),
-                "error": entry["error"],
-                "reason": entry["reason"],
-                "load": round(load, 2),
-                "others": share and round(share, 3),
-                **machine.description(),
-                "date": datetime.now(UTC).isoformat(timespec="seconds"),
-            }
-
-
-def _entries(
-    case: Case, field: dict[str, Contender], arrays: Any, passes: tuple[str, ...]
-) -> dict[str, Any]:
-    """Every contender's compiled passes, its error, and why it must not be timed, if so."""
-    references = gate.references(case, arrays, passes)
-    entries = {}
-    for name, contender in field.items():
-        try:
-            made = {p: clock.compiled(PASSES[p](*contender), arrays) for p in passes}
-        except NotImplementedError as refusal:
-            reason = f"refused: {refusal}"
-            entries[name] = {"compiled": {}, "error": None, "reason": reason}
-            continue
-        error = gate.error({p: made[p].call(*arrays) for p in passes}, references)
-        reason = gate.complaint(error, case.dtype)
-        entries[name] = {
-            "compiled": made,
-            "error": error if math.isfinite(error) else None,
-            "reason": reason,
-        }
-    return entries
-
-
-def _compilation(compiled: clock.Compiled | None) -> Row:
-    if compiled is None:
-        return {"compile_s": None, "temp_bytes": None}
-    return {"compile_s": round(compiled.seconds, 3), "temp_bytes": compiled.temp_bytes}

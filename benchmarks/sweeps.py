@@ -1,9 +1,7 @@
 """Sweeps against training one setting after another: the same updates, compiled once as well."""
 
-import os
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
+from dataclasses import asdict, dataclass, replace
 from typing import Any, NamedTuple
 
 import jax
@@ -14,6 +12,7 @@ import optax
 import jaxrnn
 from benchmarks import clock, gate, machine
 from benchmarks.rows import Row
+from benchmarks.run import Effort, circumstances
 from jaxrnn import train
 from jaxrnn.train.sweep.batches import source
 from jaxrnn.train.sweep.plan import Plan, choose
@@ -41,6 +40,9 @@ class SweepCase:
     def name(self) -> str:
         shape = f"B={self.batch} T={self.length} H={self.features}"
         return f"{self.cell} {shape} n={self.settings}"
+
+    def tiny(self, batch: int) -> "SweepCase":
+        return replace(self, batch=batch, length=12, features=8, settings=4, updates=2)
 
     def columns(self) -> dict[str, np.ndarray]:
         rates = np.geomspace(1e-4, 1e-2, self.settings, dtype=np.float32)
@@ -105,7 +107,7 @@ def parse(text: str) -> list[Way]:
     return made
 
 
-def run_case(suite: Any, case: SweepCase, ways: list[Way], rounds: int) -> Iterator[Row]:
+def run_case(suite: Any, case: SweepCase, ways: list[Way], effort: Effort) -> Iterator[Row]:
     """A row for each way; one whose losses are not those of training alone has no time."""
     columns, batches = case.columns(), source(case.batches(), case.updates)
     example = {name: column[0].item() for name, column in columns.items()}
@@ -120,10 +122,9 @@ def run_case(suite: Any, case: SweepCase, ways: list[Way], rounds: int) -> Itera
     reference = calls[ALONE]()
     errors = {name: gate.error(call(), reference) for name, call in calls.items()}
     reasons = {name: gate.complaint(error, "float32") for name, error in errors.items()}
-    load, neighbours = os.getloadavg()[0], machine.Neighbours()
-    fit = {name: call for name, call in calls.items() if reasons[name] is None}
-    timings = clock.measure(fit, (), rounds=rounds, seconds=suite.seconds)
-    share = neighbours.share()
+    fit = {name: clock.stopwatch(call)() for name, call in calls.items() if reasons[name] is None}
+    with machine.Watched() as watched:
+        timings = clock.measure(fit, rounds=effort.rounds, seconds=suite.seconds, seed=effort.seed)
     for name in calls:
         plan = plans.get(name)
         yield {
@@ -137,10 +138,9 @@ def run_case(suite: Any, case: SweepCase, ways: list[Way], rounds: int) -> Itera
             **clock.times(timings.get(name), timings.get(ALONE), steps(case)),
             "error": errors[name],
             "reason": reasons[name],
-            "load": round(load, 2),
-            "others": share and round(share, 3),
-            **machine.description(),
-            "date": datetime.now(UTC).isoformat(timespec="seconds"),
+            "seed": effort.seed,
+            **watched.columns,
+            **circumstances(),
         }
 
 

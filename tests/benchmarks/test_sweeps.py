@@ -1,40 +1,34 @@
-"""The benchmark of sweeps: its rows, its gate, and what it says of them."""
-
-import json
+"""The benchmark of sweeps: its rows and its gate."""
 
 import numpy as np
 import pytest
 
-from benchmarks import report, sweeps
+from benchmarks import sweeps
 from benchmarks.__main__ import main
-from benchmarks.suites import SUITES, run_case
+from benchmarks.run import Effort
+from benchmarks.suites import SUITES
 
 TINY = sweeps.SweepCase("elman", batch=2, length=6, features=4, settings=3, updates=2)
+ONCE = Effort(rounds=1, seed=0)
 
 
-def test_quick_writes_rows_and_a_page(tmp_path):
-    arguments = ["sweep", "--quick", "--cases", "B=1", "--rounds", "2", "--out", str(tmp_path)]
-    assert main([*arguments, "--methods", "chosen,2:1"]) == 0
-    written = [json.loads(line) for line in (tmp_path / "sweep.jsonl").read_text().splitlines()]
-    assert [row["method"] for row in written] == [sweeps.ALONE, "chosen", "2 at once on 1 device"]
-    for row in written:
+def test_a_sweep_is_measured_against_one_setting_after_another():
+    made = list(sweeps.run_case(SUITES["sweep"], TINY, sweeps.parse("chosen,2:1"), ONCE))
+    assert [row["method"] for row in made] == [sweeps.ALONE, "chosen", "2 at once on 1 device"]
+    for row in made:
         assert row["reason"] is None
         assert row["error"] < 1e-4
         assert 0 < row["p25_us_per_step"] <= row["p75_us_per_step"]
-        assert {"device", "cores", "load", "commit", "date"} <= {*row}
-    assert written[1]["because"]
-    page = (tmp_path / "report.md").read_text()
-    assert written[1]["how"] in page
-    assert "2 at once on 1 device" in page
+        assert {"device", "cores", "load", "seed", "commit", "date"} <= {*row}
+    assert made[1]["because"]
 
 
 def test_a_wrong_sweep_is_never_timed(monkeypatch):
     right = sweeps.sweeping
     monkeypatch.setattr(sweeps, "sweeping", lambda *args: lambda: right(*args)() + np.float32(0.01))
-    made = list(run_case(SUITES["sweep"], TINY, sweeps.parse("1"), rounds=1))
+    made = list(sweeps.run_case(SUITES["sweep"], TINY, sweeps.parse("1"), ONCE))
     assert [row["ratio"] for row in made] == [1.0, None]
     assert "1e-04 is allowed" in made[1]["reason"]
-    assert f"{TINY.name} under 1 at once: relative error" in report.page(made, None)
 
 
 def test_ways_are_parsed():
