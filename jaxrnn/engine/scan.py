@@ -58,7 +58,9 @@ def scan(
     def run(init: Any, xs: Any) -> tuple[Any, Any]:
         return run_traced(trace(f, init, xs, length, reverse, unroll), reverse, options)
 
-    return compiled(f, ("scan", length, reverse, options), run, init, xs)
+    # As it is written: True, which unrolls everything, equals 1, which unrolls nothing.
+    settings = repr((length, reverse, options))
+    return compiled(f, ("scan", settings), run, init, xs)
 
 
 def run_traced(traced: Traced, reverse: bool, options: Options) -> tuple[Any, Any]:

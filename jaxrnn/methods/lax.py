@@ -13,9 +13,8 @@ def lax(unroll: int | bool = 1) -> Method:
     Args:
       unroll: how many steps one iteration of the loop holds, as in `jax.lax.scan`.
     """
-    return Method(
-        name=f"lax({'' if unroll == 1 else f'unroll={unroll}'})", options=unroll, run=_run
-    )
+    given = "" if repr(unroll) == "1" else f"unroll={unroll}"  # True equals 1, and is not it
+    return Method(name=f"lax({given})", options=unroll, run=_run)
 
 
 def _run(problem: Problem, unroll: int | bool) -> tuple[Any, Any]:

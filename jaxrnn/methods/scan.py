@@ -31,8 +31,9 @@ def scan(
     """
     options = Options(unroll, chunk, remat, hoist, defer)
     check_options(options)
-    given = {k: v for k, v in options._asdict().items() if v != Options._field_defaults[k]}
-    shown = ", ".join(f"{k}={v}" for k, v in given.items())
+    # As they are written: True, which unrolls everything, equals 1, which unrolls nothing.
+    usual = Options._field_defaults
+    shown = ", ".join(f"{k}={v}" for k, v in options._asdict().items() if repr(v) != repr(usual[k]))
     return Method(name=f"scan({shown})", options=options, run=_run, refuses=_refuses)
 
 

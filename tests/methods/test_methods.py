@@ -81,3 +81,20 @@ def test_a_method_of_ones_own():
     got = jaxrnn.run(cell, params, xs, method=method, lengths=jnp.array([6, 2]))
     want = jaxrnn.run(cell, params, xs, lengths=jnp.array([6, 2]))
     np.testing.assert_allclose(got[1], want[1], rtol=1e-6)
+
+
+def test_unrolling_everything_is_not_unrolling_nothing():
+    assert methods.scan(unroll=True).name == "scan(unroll=True)"
+    assert methods.lax(unroll=True).name == "lax(unroll=True)"
+    assert methods.scan(unroll=True) != methods.scan()
+    assert methods.lax(unroll=True) != methods.lax()
+    traced = []
+
+    def step(h, x):
+        traced.append(x)
+        return h + x, h
+
+    for unroll in (1, True):  # True == 1, and its program is another one
+        traced.clear()
+        jaxrnn.scan(step, jnp.zeros(2), jnp.ones((3, 2)), unroll=unroll)
+        assert traced
