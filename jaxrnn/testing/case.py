@@ -78,7 +78,7 @@ def nudge(tree: Any, key: Any) -> Any:
 
 
 def variations(case: Case) -> dict[str, dict[str, Any]]:
-    """Every way `run` can be asked for, by the arguments that ask."""
+    """Every argument of `run` in some of few ways to ask: each is compiled for itself."""
     key = jax.random.key(2)
     batch = (case.rows,)
     flags = jax.random.bernoulli(key, 0.6, (case.length, *batch))
@@ -86,11 +86,9 @@ def variations(case: Case) -> dict[str, dict[str, Any]]:
     everything = {"mask": flags, "resets": ~flags[::-1], "reverse": True, "carry": case.carry}
     return {
         "plain": {},
-        "from a carry": {"carry": case.carry},
-        "reverse": {"reverse": True},
+        "reverse from a carry": {"reverse": True, "carry": case.carry},
         "lengths": {"lengths": lengths},
-        "mask": {"mask": flags},
-        "resets": {"resets": ~flags},
+        "mask and resets": {"mask": flags, "resets": ~flags},
         "all at once": everything,
     }
 
