@@ -1,7 +1,13 @@
 """PyTorch: `nn.LSTM`, `nn.GRU` and `nn.RNN`, time first; on JAX's kind of device."""
 
+import os
 from dataclasses import dataclass
 from typing import Any
+
+# OpenMP reads this once, at the import. Its threads otherwise spin for milliseconds after their last
+# work: whoever is timed next finds the cores taken, and among other processes PyTorch itself was 3 to
+# 10 times slower. Where nobody else runs spinning may be faster: then set ACTIVE, the version says so.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 import jax
 import jax.numpy as jnp
@@ -16,13 +22,14 @@ from jaxrnn.cells import ElmanParams, GRUParams, LSTMParams
 
 LACKS = {"gru_reset_before": "PyTorch's GRU resets after the product"}
 ORDER = "ifgo"
+VERSION = f"torch {torch.__version__}, OMP_WAIT_POLICY={os.environ['OMP_WAIT_POLICY']}"
 RATE, EPSILON = 1e-3, 1e-3  # those of programs.OPTIMIZER
 
 
 def enter(case: Case, params: Any, xs: jax.Array) -> "InTorch":
     make, native, ours = gates.found(MODULES, case.cell, "PyTorch", LACKS)
     return InTorch(
-        version=f"torch {torch.__version__}",
+        version=VERSION,
         params=native(params),
         inputs=xs,
         apply=_run,

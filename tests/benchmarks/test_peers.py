@@ -1,5 +1,6 @@
 """The peers have the weights they are given, compute what jaxrnn does, and say what they lack."""
 
+import os
 import subprocess
 import sys
 from dataclasses import replace
@@ -209,3 +210,25 @@ def test_updates_of_torch_start_from_the_same_weights():
     for _ in range(3):
         call(*args)
     assert error_of(entrant, "update", oracle(case, "torch")) < 1e-4
+
+
+def test_threads_of_torch_do_not_spin_into_what_is_timed_next():
+    pytest.importorskip("torch")
+    code = """
+import time
+from benchmarks.peers import pytorch
+import torch
+network, xs = torch.nn.LSTM(128, 128), torch.zeros(64, 8, 128)
+spun = []
+for _ in range(20):
+    network(xs)
+    start = time.process_time()
+    time.sleep(0.02)
+    spun.append(time.process_time() - start)
+print(sorted(spun)[10])
+"""
+    own = {k: v for k, v in os.environ.items() if not k.startswith(("OMP_", "GOMP_"))}
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=own, capture_output=True, text=True, check=True
+    )
+    assert float(done.stdout) < 0.001
