@@ -1,13 +1,8 @@
 """PyTorch: `nn.LSTM`, `nn.GRU` and `nn.RNN`, time first; on JAX's kind of device."""
 
-import os
+import time
 from dataclasses import dataclass
 from typing import Any
-
-# OpenMP reads this once, at the import. Its threads otherwise spin for milliseconds after their last
-# work: whoever is timed next finds the cores taken, and among other processes PyTorch itself was 3 to
-# 10 times slower. Where nobody else runs spinning may be faster: then set ACTIVE, the version says so.
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 import jax
 import jax.numpy as jnp
@@ -22,8 +17,11 @@ from jaxrnn.cells import ElmanParams, GRUParams, LSTMParams
 
 LACKS = {"gru_reset_before": "PyTorch's GRU resets after the product"}
 ORDER = "ifgo"
-VERSION = f"torch {torch.__version__}, OMP_WAIT_POLICY={os.environ['OMP_WAIT_POLICY']}"
+VERSION = f"torch {torch.__version__}"
 RATE, EPSILON = 1e-3, 1e-3  # those of programs.OPTIMIZER
+# OpenMP's threads spin for milliseconds after their last work, which makes PyTorch's next call faster,
+# and would take the cores from whoever is timed next.
+SECONDS_TO_SETTLE = 0.03
 
 
 def enter(case: Case, params: Any, xs: jax.Array) -> "InTorch":
@@ -79,7 +77,7 @@ class InTorch(InJax):
         def call(*args: Any) -> Any:
             return jax.tree.map(Readable, run(*args))
 
-        return clock.Compiled(call, clock.stopwatch(run))
+        return clock.Compiled(call, lambda *args: _settled(clock.stopwatch(run)(*args)))
 
     def expected(self, name: str, reference: Reference) -> Any:
         right = super().expected(name, reference)
@@ -87,6 +85,15 @@ class InTorch(InJax):
             return right
         loss, (carry, ys) = right
         return loss, (jax.tree.map(lambda leaf: leaf[None], carry), ys)  # an axis of layers
+
+
+def _settled(watch: clock.Stopwatch) -> clock.Stopwatch:
+    def seconds(calls: int) -> float:
+        taken = watch(calls)
+        time.sleep(SECONDS_TO_SETTLE)
+        return taken
+
+    return seconds
 
 
 class Readable:
