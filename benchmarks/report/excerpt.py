@@ -48,8 +48,8 @@ def readme(rows: list[Row]) -> str:
     )
     return (
         f"{markdown(head, lines)}\n\n"
-        "How many times faster we are: bold where our slowest quarter of rounds beats the rival's"
-        f" fastest, ↓ where theirs beats ours.\n{lost}"
+        "How many times faster we are: bold where three quarters of our rounds beat three"
+        f" quarters of the rival's, ↓ where theirs beat ours.\n{lost}"
         f"{title(rows)}; {software(rows)}.\n"
     )
 

@@ -33,6 +33,8 @@ def order(one: Row, other: Row) -> int:
 
 def times(ratio: float) -> str:
     """As in 1.23x; what is less than 1 is never shown as 1."""
+    if ratio >= 10:
+        return f"{ratio:,.1f}x" if ratio < 100 else f"{ratio:,.0f}x"
     return f"{ratio:.3f}x" if 0.995 <= ratio < 1 else f"{ratio:.2f}x"
 
 

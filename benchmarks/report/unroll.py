@@ -172,7 +172,8 @@ def _told(effect: Effect) -> str:
 
 
 def _thumb(factor: str, name: str, mine: list[Effect]) -> list[str]:
-    chosen = max(mine, key=lambda e: (len(e.faster) - len(e.slower), -e.time))
+    alone = [e for e in mine if not e.beside] or mine
+    chosen = max(alone, key=lambda e: (len(e.faster) - len(e.slower), -e.time))
     found = rule(chosen)
     if found.most is None and not found.holds:
         names = listed([new["case"] for new in chosen.faster])

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 from matplotlib.figure import Figure
 
+from benchmarks.contenders import NO_KNOB
 from benchmarks.report.circumstances import circumstances, title
 from benchmarks.report.numbers import number
 from benchmarks.report.sections import by_suite, heading, said
@@ -37,7 +38,7 @@ class Column(NamedTuple):
 
     def cell(self, row: Row) -> str:
         value = row.get(self.key)
-        if value is None:
+        if value in (None, NO_KNOB.name):
             return ""
         return str(value) if self.show is None else self.show(value)
 

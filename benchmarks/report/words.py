@@ -149,9 +149,10 @@ def of_choices(rows: list[Row]) -> list[str]:
         f"{c.case} {c.method} {c.ratio:.2f}x, {c.best} {c.ratios[c.best]:.2f}x" for c in wrong[:10]
     ]
     slow = [f"{c.case} {c.method} {c.ratio:.2f}x" for c in measured if c.ratio < CLOSE]
+    furthest = f"; furthest from it{listed(told)}" if told else "."
     return [
         f"What `{AUTO}` chooses reaches {CLOSE:.0%} of the best option's speed in"
-        f" {len(measured) - len(wrong)} of {len(measured)}; furthest from it{listed(told)}",
+        f" {len(measured) - len(wrong)} of {len(measured)}{furthest}",
         f"What `{AUTO}` chooses is slower than {CLOSE:g}x `lax` in {len(slow)}{listed(slow)}",
     ]
 
@@ -167,6 +168,6 @@ def of_failures(rows: list[Row]) -> list[str]:
     for (method, _), mine in sorted(found.items()):
         names = unique(row["case"] for row in mine)
         reason = " ".join(mine[0]["reason"].split()).rstrip(".")
-        more = f" (and in {len(names) - 1} cases more)" if len(names) > 1 else ""
+        more = f" (and in {len(names) - 1} more)" if len(names) > 1 else ""
         told.append(f"{names[0]} under {method}: {reason}{more}")
     return [f"**Not timed**{listed(told)}"] if told else []

@@ -10,7 +10,7 @@ from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from benchmarks.contenders import LAX, OURS
+from benchmarks.contenders import LAX
 from benchmarks.report import peers
 from benchmarks.report.numbers import geomean, timed, times, unique
 from benchmarks.rows import Row
@@ -24,7 +24,7 @@ _ABSENT = "#ececec"
 _MEAN = "geometric mean"
 _BEST = "best JAX library"
 _CHOSEN = "what auto chose"
-_HOW_TO_READ = "blue: faster; red: slower; framed: the quartiles do not touch; grey: not timed"
+_HOW_TO_READ = "blue: faster; red: slower; framed: slower, and no quartiles touch; grey: not timed"
 
 
 class Square(NamedTuple):
@@ -44,11 +44,12 @@ def draw_peers(rows: list[Row]) -> Figure | None:
     ]
     if not squares:
         return None
-    methods = unique(r["method"] for r in rows if r["method"] != OURS)
+    # Who ran nothing has no column.
+    methods = unique(m.peer["method"] for m in every)
     squares += [
         Square(r["pass"], r["case"], r["method"], None)
         for r in rows
-        if r["method"] != OURS and not timed(r)
+        if r["method"] in methods and not timed(r)
     ]
     return _draw(
         squares, [_BEST, *methods], "How many times faster jaxrnn is than each rival", rows
@@ -156,7 +157,7 @@ def _square(axes, x: int, y: int, ratio: float | None, behind: bool = False) -> 
         )
     red, green, blue, _ = colour
     dark = 0.3 * red + 0.59 * green + 0.11 * blue < 0.5
-    text = f"{ratio:.1f}" if ratio >= 10 else times(ratio).rstrip("x")
+    text = times(ratio).rstrip("x")
     axes.text(
         x, y, text, ha="center", va="center", fontsize=7.5, color="white" if dark else "black"
     )
