@@ -23,6 +23,7 @@ METHODS = {
     "scan-remat": methods.scan(chunk=3, remat=True),
     "scan-no-hoist": methods.scan(hoist=False),
     "scan-no-defer": methods.scan(defer=False, unroll=2),
+    "scan-feature-major": methods.scan(feature_major=True),
     "first": methods.first(methods.scan(), methods.lax()),
     "auto": None,
 }

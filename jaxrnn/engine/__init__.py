@@ -1,4 +1,4 @@
 """The engine: reads a step, splits it, and runs what is left. It knows nothing of cells.
 
-trace -> rewrite -> split -> loop (defer, timewise) · structure · explain
+trace -> rewrite -> split -> loop (defer, layout, timewise) · structure · explain
 """

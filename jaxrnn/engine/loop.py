@@ -10,6 +10,7 @@ from jax import lax
 
 from jaxrnn.engine.defer import deferred
 from jaxrnn.engine.jaxprs import dtype, evaluate, is_var, shape, value
+from jaxrnn.engine.layout import feature_major
 from jaxrnn.engine.recurrence import Recurrence, plain
 from jaxrnn.engine.split import Parts, split
 from jaxrnn.engine.timewise import all_times
@@ -24,6 +25,7 @@ class Options(NamedTuple):
     remat: bool = False
     hoist: bool = True
     defer: bool = True
+    feature_major: bool = False
 
 
 def execute(loop: Loop, values: Sequence[Any], *, reverse: bool, options: Options) -> list[Any]:
@@ -71,6 +73,8 @@ def _stretch(
     recurrence = Recurrence(parts.during, n, m, length, reverse, options.unroll)
     inside = [streams[v] for v in parts.during.invars[n + m :]]
     loop = deferred if options.defer else plain
+    if options.feature_major:
+        loop = partial(feature_major, loop)
     # A step without a carry may need no loop at all.
     last, outs = loop(recurrence, known, carry, inside) if parts.during.outvars else ([], [])
     streams.update(zip(parts.during.outvars[m:], outs, strict=True))

@@ -5,7 +5,8 @@ from typing import Any, NamedTuple
 
 from jax import lax
 
-from jaxrnn.engine.jaxprs import Jaxpr, evaluate
+from jaxrnn.engine.jaxprs import Jaxpr
+from jaxrnn.engine.turned import evaluate_products
 
 
 class Recurrence(NamedTuple):
@@ -28,7 +29,7 @@ def plain(
     """Runs the loop as it stands; JAX differentiates it as it does any scan."""
 
     def step(carry: list[Any], x: list[Any]) -> tuple[list[Any], list[Any]]:
-        out = evaluate(loop.step, *invariant, *carry, *x)
+        out = evaluate_products(loop.step, *invariant, *carry, *x)
         return out[: loop.num_carry], out[loop.num_carry :]
 
     return loop.scan(step, list(init), list(xs))

@@ -82,7 +82,7 @@ _LINEAR = frozenset(
         "pcast",
     ]
 )
-_ELEMENTWISE = frozenset(
+ELEMENTWISE = frozenset(
     [
         "abs",
         "acos",
@@ -200,7 +200,7 @@ def _kind(eqn: Eqn, inputs: Sequence[Kind]) -> Kind:
         return Kind.ELEMENTWISE if inputs[1] else Kind.AFFINE
     if name == "select_n":
         return Kind.ELEMENTWISE if inputs[0] else Kind.AFFINE
-    if name in _ELEMENTWISE:
+    if name in ELEMENTWISE:
         return Kind.ELEMENTWISE
     if name in _CUSTOM:
         return _inside(eqn, inputs)

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 from jaxrnn.engine.jaxprs import Eqn, Jaxpr, Var, apply, is_float, is_var, reads, value
 from jaxrnn.engine.recurrence import Recurrence
+from jaxrnn.engine.turned import apply_product
 
 # Linear in an operand that may be a weight, whose gradient is far larger than a step's own values.
 DEFERRED = frozenset(["dot_general", "conv_general_dilated", "gather", "dynamic_slice"])
@@ -100,7 +101,7 @@ def tapped_step(
     tap_of = {id(tap.eqn): tap for tap in taps}
     for eqn in loop.step.eqns:
         if tap := tap_of.get(id(eqn)):
-            results = apply(loop.step, eqn, {**env, tap.weight: inputs[tap.weight]})
+            results = apply_product(loop.step, eqn, {**env, tap.weight: inputs[tap.weight]})
         else:
             results = apply(loop.step, eqn, env)
         env |= zip(eqn.outvars, results, strict=True)

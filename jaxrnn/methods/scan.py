@@ -14,6 +14,7 @@ def scan(
     remat: bool = False,
     hoist: bool = True,
     defer: bool = True,
+    feature_major: bool = False,
 ) -> Method:
     """Scans what needs the carry; runs everything else for all time steps at once.
 
@@ -25,11 +26,14 @@ def scan(
         memory O(T/chunk + chunk) instead of O(T). Needs `chunk`.
       hoist: compute before and after the loop what needs no carry.
       defer: compute weight gradients after the backward loop.
+      feature_major: hold [F, B] in the loop where the step says [B, F], so that a product is
+        W · v with W transposed before the loop: faster on CPUs where B is small and the weight
+        large. A carry whose leaves do not share their first axis runs as it is written.
 
     Raises:
       ValueError: if `chunk` is not a positive integer, or `remat` is set without it.
     """
-    options = Options(unroll, chunk, remat, hoist, defer)
+    options = Options(unroll, chunk, remat, hoist, defer, feature_major)
     check_options(options)
     # As they are written: True, which unrolls everything, equals 1, which unrolls nothing.
     usual = Options._field_defaults

@@ -15,7 +15,7 @@ METHODS = (
     methods.scan(),
     methods.scan(chunk=3),
     methods.scan(chunk=3, remat=True),
-    methods.scan(hoist=False),
+    methods.scan(hoist=False, feature_major=True),
     methods.scan(defer=False, unroll=2),
 )
 
