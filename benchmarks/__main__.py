@@ -14,6 +14,7 @@ from benchmarks import compare, machine, report, rows
 from benchmarks.run import Effort, circumstances
 from benchmarks.suites import SUITES, Suite
 
+README = Path(__file__).parent.parent / "README.md"
 FEW_ROUNDS = 2  # of a quick run
 
 
@@ -30,6 +31,8 @@ def parser() -> Parser:
         _measuring(commands.add_parser(name, help=asks, description=asks), name == "all")
     told = commands.add_parser("report", help="the page of what was measured, once more")
     told.add_argument("--out", type=Path, metavar="DIR", help="benchmarks/reports/<machine>")
+    quoted = commands.add_parser("readme", help="puts the table of peers into README.md")
+    quoted.add_argument("--out", type=Path, metavar="DIR", help="benchmarks/reports/<machine>")
     two = commands.add_parser("compare", help="two files of rows: which changes are real?")
     two.add_argument("before", type=Path, metavar="A.jsonl")
     two.add_argument("after", type=Path, metavar="B.jsonl")
@@ -66,6 +69,9 @@ def main(argv: list[str] | None = None) -> int:
                 cli.error(f"there is no file {path}")
         print(*compare.told(rows.read(asked.before), rows.read(asked.after)), sep="\n")
         return 0
+    if asked.what == "readme":
+        _quote(rows.read((asked.out or _home(asked) / machine.slug()) / "peers.jsonl"), cli)
+        return 0
     if asked.what == "all":
         return _each_suite(sys.argv[1:] if argv is None else argv)
     if asked.what != "report":
@@ -100,9 +106,18 @@ def _prepare(asked: argparse.Namespace, cli: Parser) -> None:
         cli.error(f"--device {asked.device}: {str(problem).splitlines()[0]}")
 
 
+def _quote(found: list[rows.Row], cli: Parser) -> None:
+    """Puts a few of the rows of peers between two marks of the README."""
+    if not found:
+        cli.error("nothing was measured yet; run `python -m benchmarks peers`")
+    begin, end = "<!-- peers -->\n", "\n<!-- /peers -->"
+    before, rest = README.read_text().split(begin)
+    README.write_text(before + begin + report.readme(found).rstrip() + end + rest.split(end)[1])
+
+
 def _home(asked: argparse.Namespace) -> Path:
     # Tiny cases say nothing of speed and stay out of the reports.
-    tiny = asked.what != "report" and asked.quick
+    tiny = getattr(asked, "quick", False)
     return Path("runs/benchmarks") if tiny else Path(__file__).parent / "reports"
 
 

@@ -183,9 +183,14 @@ def field_of_peers(case: Case, given: list[Method]) -> Field:
 
 
 def field_of_knobs(case: Case, given: list[Method]) -> Field:
-    """Every method as it is, and the plainest scans under XLA's knobs too."""
-    made = field(case, given)
-    plainest = [m for m in given if m in (methods.scan(), methods.scan(unroll=4))]
+    """Every method as it is, and the plainest scans under XLA's knobs too.
+
+    To unroll as many steps as there are, or more, is to unroll all: `unroll=True` stands for it.
+    """
+    factors = [(m, getattr(m.options, "unroll", 1)) for m in given]
+    several = [m for m, unroll in factors if unroll is True or unroll < case.length]
+    made = field(case, several)
+    plainest = [m for m in several if m in (methods.scan(), methods.scan(unroll=4))]
     for knob in KNOBS.get(jax.default_backend(), []):
         for method in plainest:
             made[f"{method.name} {knob.name}"] = Contender(case, method, knob)

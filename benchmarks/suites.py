@@ -29,12 +29,15 @@ class Suite:
 
 _UNROLLED = [
     *(f"scan:unroll={n}" for n in (2, 4, 8, 16, 32, True)),
-    "scan:hoist=False",
-    *(f"scan:hoist=False:unroll={n}" for n in (4, 16)),
-    "scan:defer=False",
-    *(f"scan:defer=False:unroll={n}" for n in (4, 16)),
-    *("scan:chunk=8", "scan:chunk=32", "scan:chunk=32:unroll=4"),
+    *("scan:hoist=False", "scan:hoist=False:unroll=4"),
+    *("scan:defer=False", "scan:defer=False:unroll=4"),
+    *("scan:chunk=8", "scan:chunk=8:unroll=4"),
+    *("scan:feature_major=True", "scan:hoist=False:feature_major=True"),
 ]
+_HOISTS = (
+    *("scan", "scan:hoist=False", "scan:feature_major=True", "scan:hoist=False:feature_major=True"),
+    *(f"scan:chunk={k}" for k in (16, 32, 128)),
+)
 
 SUITES = {
     suite.name: suite
@@ -76,7 +79,7 @@ SUITES = {
         ),
         Suite(
             name="choice",
-            asks="Does `auto` choose the best way to hoist?",
+            asks="Does `auto` choose the best way to hoist, and to lay the loop out?",
             cases=cases.CHOICE,
             methods="scan:hoist=False,scan,"
             + ",".join(f"scan:chunk={k}" for k in (8, 16, 32, 128)),

@@ -15,6 +15,7 @@ PLAIN: dict[str, Any] = {
     "defer": True,
     "chunk": None,
     "remat": False,
+    "feature_major": False,
     "knob": "none",
 }
 
