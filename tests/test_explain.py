@@ -98,3 +98,21 @@ def test_noise_of_a_sequence_is_drawn_once():
     plan = explained(cell, key=jax.random.key(0)).plan
     assert plan.costs["during"].products == 1
     assert plan.costs["once"].products == 0
+
+
+def test_a_loop_is_turned_round_only_where_that_was_measured_to_be_faster():
+    def turned(make, rows, features, platform="cpu"):
+        loop = explained(
+            make(features), jax.ShapeDtypeStruct((64, rows, 64), jnp.float32)
+        ).plan.loop
+        return choose(loop, platform).options.feature_major
+
+    assert turned(cells.lstm, 8, 256)
+    assert turned(cells.lstm, 8, 512)
+    assert not turned(cells.lstm, 8, 512, "gpu")
+    assert not turned(cells.lstm, 16, 512)
+    assert not turned(cells.lstm, 12, 512)
+    assert not turned(cells.lstm, 8, 128)
+    assert not turned(cells.elman, 8, 512)
+    assert not turned(cells.gru, 8, 512)
+    assert not turned(cells.layer_norm_lstm, 8, 256)
