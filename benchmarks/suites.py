@@ -81,8 +81,7 @@ SUITES = {
             name="choice",
             asks="Does `auto` choose the best way to hoist, and to lay the loop out?",
             cases=cases.CHOICE,
-            methods="scan:hoist=False,scan,"
-            + ",".join(f"scan:chunk={k}" for k in (8, 16, 32, 128)),
+            methods=",".join(_HOISTS),
             few_methods="scan:hoist=False,scan",
             field=contenders.field_of_choice,
             seconds=2.0,
