@@ -61,9 +61,9 @@ def slug() -> str:
 
 
 def commit() -> str:
-    """The commit of the library, and whether it was changed since."""
-    head = _git("rev-parse", "--short=12", "HEAD")
-    if head is None:
+    """The last commit that changed the library, and whether it was changed since."""
+    head = _git("log", "-1", "--format=%h", "--abbrev=12", "--", "jaxrnn")
+    if not head:
         return "unknown"
     return head + ("+changes" if _git("status", "--porcelain", "--", "jaxrnn") else "")
 
