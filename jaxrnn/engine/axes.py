@@ -98,7 +98,7 @@ def _dot_general(eqn: Eqn, operands: Sequence[Laid]) -> list[Laid] | None:
     contracting, stacked = eqn.params["dimension_numbers"]
     [side, *others] = [i for i, v in enumerate(operands) if v.batch is not None]
     rows, weight = operands[side], operands[1 - side]
-    if others or stacked[0] or rows.batch in contracting[side]:
+    if others or stacked[0] or rows.batch is None or rows.batch in contracting[side]:
         return None
     over = contracting[1 - side]
     free = [axis for axis in range(weight.array.ndim) if axis not in over]
@@ -132,6 +132,8 @@ def _broadcast_in_dim(eqn: Eqn, operands: Sequence[Laid]) -> list[Laid]:
 def _reshape(eqn: Eqn, operands: Sequence[Laid]) -> list[Laid] | None:
     """A reshape of what stands before the batch and of what stands after it."""
     [x], old, new = operands, shape(eqn.invars[0]), eqn.params["new_sizes"]
+    if x.batch is None:
+        return None
     for axis, size in enumerate(new):
         if size == old[x.batch] and math.prod(new[:axis]) == math.prod(old[: x.batch]):
             sizes = tuple(new[i] for i in order(len(new), axis))
@@ -149,7 +151,9 @@ def _transpose(eqn: Eqn, operands: Sequence[Laid]) -> list[Laid]:
 def _without(eqn: Eqn, operands: Sequence[Laid], name: str) -> list[Laid]:
     """A value less some of its axes; without its batch it is as it is."""
     [x], gone = operands, eqn.params[name]
-    batch = None if x.batch in gone else x.batch - sum(axis < x.batch for axis in gone)
+    batch = x.batch
+    if batch is not None:
+        batch = None if batch in gone else batch - sum(axis < batch for axis in gone)
     return _bind(eqn, batch, x.array, **{name: tuple(sorted(map(x.place, gone)))})
 
 

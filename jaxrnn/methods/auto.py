@@ -103,7 +103,7 @@ def choose(loop: Loop | None, platform: str | None = None) -> Choice:
     rules = CPU if (platform or jax.default_backend()) == "cpu" else ACCELERATOR
     parts = split(loop.step, loop.num_consts, loop.num_carry)
     choice = _how_to_hoist(loop, parts, rules)
-    if choice.options.hoist and _turns(loop, parts, rules):
+    if _turns(loop, parts, choice.options.hoist, rules):
         return Choice(
             choice.options._replace(feature_major=True),
             f"{choice.because}; with so few rows the large product of a step is faster turned round",
@@ -140,14 +140,19 @@ def _how_to_hoist(loop: Loop, parts: Parts, rules: Rules) -> Choice:
     )
 
 
-def _turns(loop: Loop, parts: Parts, rules: Rules) -> bool:
-    """Whether the loop is one of those measured to be faster feature-major."""
+def _turns(loop: Loop, parts: Parts, hoist: bool, rules: Rules) -> bool:
+    """Whether the loop is one of those measured to be faster feature-major.
+
+    What the carry is multiplied by decides; if nothing is hoisted, the rest of the step must turn too.
+    """
     # Selects gain nothing, and reductions have not been measured.
     if any(e.primitive.name.startswith(("reduce_", "select_n")) for e in parts.during.eqns):
         return False
     products = [e for e in parts.during.eqns if e.primitive.name == "dot_general"]
     if not products or not all(_gains(e, parts, rules) for e in products):
         return False
+    if not hoist:
+        parts = split(loop.step, loop.num_consts, loop.num_carry, hoist=False)
     known = len(parts.invariant)
     layout = lay_out(Recurrence(parts.during, known, len(parts.carry), loop.length))
     return layout is not None and not layout.fallbacks
