@@ -10,20 +10,25 @@ from benchmarks.rows import Row
 
 __all__ = ["conclusion", "page", "readme", "write"]
 
+Told = dict[str, list[str]]
+
 
 def write(out: Path, rows: list[Row]) -> list[str]:
     """Writes `report.md`, its pictures, and `report.html`, which needs nothing else.
 
+    What `reasons.md` in the same place says is said in both.
+
     Returns:
       the conclusions, a sentence each.
     """
+    told = said(rows) | reasons(out)
     figures = {suite: of(suite).draw(mine) for suite, mine in by_suite(rows).items()}
     pictures = {suite: web.Picture.of(f) for suite, f in figures.items() if f is not None}
     out.mkdir(parents=True, exist_ok=True)
     for suite, picture in pictures.items():
         (out / f"{suite}.png").write_bytes(picture.png)
-    (out / "report.md").write_text(page(rows, {s: p.title for s, p in pictures.items()}))
-    (out / "report.html").write_text(web.page(rows, pictures))
+    (out / "report.md").write_text(page(rows, told, {s: p.title for s, p in pictures.items()}))
+    (out / "report.html").write_text(web.page(rows, told, pictures))
     return conclusion(rows)
 
 
@@ -31,11 +36,17 @@ def conclusion(rows: list[Row]) -> list[str]:
     return [sentence for sentences in said(rows).values() for sentence in sentences]
 
 
-def page(rows: list[Row], pictures: dict[str, str] | None = None) -> str:
+def reasons(out: Path) -> Told:
+    """Why we lose where we do: `reasons.md` beside the rows, a line for each reason, by hand."""
+    path = out / "reasons.md"
+    lines = path.read_text().splitlines() if path.exists() else []
+    return {"why we lose where we do": [line for line in lines if line]}
+
+
+def page(rows: list[Row], told: Told, pictures: dict[str, str]) -> str:
     """The report as Markdown; `pictures` names the suites that have one, and what it shows."""
-    pictures = pictures or {}
     parts = [f"# {title(rows)}"]
-    for suite, sentences in said(rows).items():
+    for suite, sentences in told.items():
         if sentences:
             parts.append("\n".join([f"**{suite}**", "", *(f"- {s}" for s in sentences)]))
     parts.append(circumstances(rows))

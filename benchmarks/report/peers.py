@@ -1,6 +1,7 @@
 """What the suite of peers says: for each rival where we are ahead, and every case we lose."""
 
 from collections.abc import Iterable
+from statistics import median
 from typing import NamedTuple
 
 from benchmarks.contenders import OURS, PLAIN
@@ -82,6 +83,7 @@ def words(rows: list[Row]) -> list[str]:
         ),
         *_against("PyTorch", torch(every), LEAST_TORCH),
         *_each(every),
+        *_rates(every),
     ]
     if without:
         said.append(f"**We have no time** in {len(without)}{listed(without)}")
@@ -129,3 +131,19 @@ def _each(given: list[Match]) -> list[str]:
     return (
         [f"By rival, geometric means{listed([text for _, text in sorted(told)])}"] if told else []
     )
+
+
+def _rates(given: list[Match]) -> list[str]:
+    """What share of the rate of large matrix products either reaches where a rival is ahead."""
+    told = []
+    for method in unique(m.peer["method"] for m in given):
+        lost = [m for m in given if m.peer["method"] == method and m.order == -1]
+        known = [m for m in lost if m.ours.get("gflops") and m.peer.get("gflops")]
+        if known:
+            theirs, ours = (
+                median(row["gflops"] / row["matmul_gflops"] for row in rows)
+                for rows in zip(*((m.peer, m.ours) for m in known), strict=True)
+            )
+            told.append(f"{method} {theirs:.0%}, we {ours:.0%} (median of {len(known)})")
+    what = "the rate of a large matrix product that is reached where a rival is ahead of us"
+    return [f"Share of {what}{listed(told)}"] if told else []

@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from benchmarks.contenders import NO_KNOB
 from benchmarks.report.circumstances import circumstances, title
 from benchmarks.report.numbers import number
-from benchmarks.report.sections import by_suite, heading, said
+from benchmarks.report.sections import by_suite, heading
 from benchmarks.rows import Row
 
 _PAGE = Path(__file__).with_name("page.html")
@@ -79,12 +79,12 @@ COLUMNS = (
 )
 
 
-def page(rows: list[Row], pictures: dict[str, Picture]) -> str:
+def page(rows: list[Row], told: dict[str, list[str]], pictures: dict[str, Picture]) -> str:
     suites = by_suite(rows)
     return Template(_PAGE.read_text()).substitute(
         title=escape(title(rows)),
         contents="\n".join(f'<a href="#{escape(s)}">{escape(s)}</a>' for s in suites),
-        conclusions="\n".join(_conclusions(s, told) for s, told in said(rows).items() if told),
+        conclusions="\n".join(_conclusions(s, each) for s, each in told.items() if each),
         circumstances=_marked(circumstances(rows)),
         suites="\n".join(_suite(s, mine, pictures.get(s)) for s, mine in suites.items()),
     )

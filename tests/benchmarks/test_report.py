@@ -2,6 +2,7 @@
 
 import math
 import re
+import shutil
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from benchmarks import cases, report, rows
 from benchmarks.contenders import AUTO, LAX
 from benchmarks.directions import ONE_LOOP, TWO_RUNS, BothWays
 from benchmarks.report import excerpt, numbers, peers, scaling, unroll
+from benchmarks.report.sections import said
 from benchmarks.suites import SUITES
 from benchmarks.sweeps import CASES as SWEEPS
 from tests.benchmarks import synthetic
@@ -86,7 +88,8 @@ def test_ahead_is_said_only_if_the_quartiles_do_not_touch():
 
 def test_who_ran_nothing_has_a_reason_and_no_column():
     absent = synthetic.untimed(at(1.0, method="cudnn", case="a"), "absent: no GPU")
-    text = report.page([*field("a", "forward", 1.0, haiku=2.1), absent])
+    rows_of_a = [*field("a", "forward", 1.0, haiku=2.1), absent]
+    text = report.page(rows_of_a, said(rows_of_a), {})
     assert "| case | pass | jaxrnn | haiku | best JAX library |" in text
     assert "a under cudnn: absent: no GPU." in text
 
@@ -282,8 +285,28 @@ def test_the_readme_quotes_what_was_measured():
 )
 def test_a_committed_report_says_what_its_rows_say(page, tmp_path):
     found = rows.load(page.parent, list(SUITES))
+    if (page.parent / "reasons.md").exists():
+        shutil.copy(page.parent / "reasons.md", tmp_path)
     report.write(tmp_path, found)
     assert (tmp_path / "report.md").read_text() == page.with_suffix(".md").read_text()
     fresh, committed = ((d / "report.html").read_text() for d in (tmp_path, page.parent))
     no_pictures = re.compile(r"data:image/png;base64,[^\"]+")
     assert no_pictures.sub("", fresh) == no_pictures.sub("", committed)
+
+
+def test_reasons_written_by_hand_are_said_with_the_rest(tmp_path):
+    (tmp_path / "reasons.md").write_text("Their product is `faster`.\n\nSo is <that>.\n")
+    report.write(tmp_path, field("a", "forward", 1.0, haiku=0.5))
+    assert "- Their product is `faster`.\n- So is <that>." in (tmp_path / "report.md").read_text()
+    html = (tmp_path / "report.html").read_text()
+    assert "<li>Their product is <code>faster</code>.</li>" in html
+    assert "So is &lt;that&gt;." in html
+
+
+def test_where_a_rival_is_ahead_both_rates_are_told():
+    made = field("a", "forward", 2.0, torch=1.0)
+    for row in made:
+        row |= {"gflops": 30.0 if row["method"] == "jaxrnn" else 60.0, "matmul_gflops": 100.0}
+    [told] = [s for s in peers.words(made) if "rate of a large matrix product" in s]
+    assert "torch 60%, we 30% (median of 1)" in told
+    assert not any("rate of a" in s for s in peers.words(field("a", "forward", 1.0, torch=2.0)))
