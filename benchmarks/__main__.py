@@ -110,9 +110,10 @@ def _quote(found: list[rows.Row], cli: Parser) -> None:
     """Puts a few of the rows of peers between two marks of the README."""
     if not found:
         cli.error("nothing was measured yet; run `python -m benchmarks peers`")
-    begin, end = "<!-- peers -->\n", "\n<!-- /peers -->"
+    begin, end = "<!-- peers -->", "<!-- /peers -->"
     before, rest = README.read_text().split(begin)
-    README.write_text(before + begin + report.readme(found).rstrip() + end + rest.split(end)[1])
+    after = rest.split(end)[1]
+    README.write_text(f"{before}{begin}\n{report.readme(found).rstrip()}\n{end}{after}")
 
 
 def _home(asked: argparse.Namespace) -> Path:
