@@ -164,11 +164,12 @@ def _gains(eqn: Eqn, parts: Parts, rules: Rules) -> bool:
     if found is None:
         return False
     rows, weight = found
+    rules_met = [t for t in rules.turned if rows in t.rows and weight in t.weight]
+    if not rules_met:
+        return False
     made = count(eqn.outvars[0]) // rows
     used = next(count(v) for v in eqn.invars if v in parts.invariant) // made
-    return any(
-        rows in t.rows and weight in t.weight and made >= t.growth * used for t in rules.turned
-    )
+    return any(made >= t.growth * used for t in rules_met)
 
 
 def _hoisted_bytes(parts: Parts) -> int:
