@@ -146,7 +146,11 @@ _SHAPES = [
     *((1, 4096, 256), (4, 1024, 256), (8, 256, 64), (8, 128, 256), (8, 32, 512)),
     *((16, 1024, 64), (16, 256, 256), (32, 32, 512), (64, 256, 64), (64, 64, 256)),
 ]
-CHOICE = [Case(cell, b, t, h) for cell in ("lstm", "gru") for b, t, h in _SHAPES]
+CHOICE = [
+    *(Case(cell, b, t, h) for cell in ("lstm", "gru") for b, t, h in _SHAPES),
+    # Weights that no cache keeps: which loops are faster feature-major?
+    *(Case(cell, b, 32, 1024) for cell in ("lstm", "gru", "elman") for b in (8, 16, 32)),
+]
 
 # How many times less temporary memory the gradient under this method must hold.
 MEMORY_TARGETS = {(MEMORY[0].name, "scan(chunk=32, remat=True)"): 8.0}

@@ -52,8 +52,10 @@ def apply_product(jaxpr: Jaxpr, eqn: Eqn, env: Mapping[Var, Any]) -> list[Any]:
 
 
 def is_turned(eqn: Eqn) -> bool:
+    """On a CPU only: elsewhere a product reads its weight in either direction."""
     return (
         eqn.primitive.name == "dot_general"
+        and jax.default_backend() == "cpu"
         and eqn.params["dimension_numbers"] == _WEIGHT_LEFT
         and eqn.params.get("out_sharding") is None
         and all(is_var(v) and is_float(v) and len(shape(v)) == 2 for v in eqn.invars)
