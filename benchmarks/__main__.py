@@ -1,4 +1,4 @@
-"""`python -m benchmarks list | <suite> | all | report | compare`, from a checkout."""
+"""`python -m benchmarks list | <suite> | all | report | readme | compare`, from a checkout."""
 
 import argparse
 import os
@@ -58,36 +58,53 @@ def _measuring(made: argparse.ArgumentParser, everything: bool) -> None:
 def main(argv: list[str] | None = None) -> int:
     cli = parser()
     asked = cli.parse_args(argv)
-    if asked.what == "list":
-        for suite in SUITES.values():
-            print(f"{suite.name}: {suite.asks}  [{suite.methods}]")
-            print(*(f"  {case.name}" for case in suite.cases), sep="\n")
-        return 0
-    if asked.what == "compare":
-        for path in (asked.before, asked.after):
-            if not path.is_file():
-                cli.error(f"there is no file {path}")
-        print(*compare.told(rows.read(asked.before), rows.read(asked.after)), sep="\n")
-        return 0
-    if asked.what == "readme":
-        _quote(rows.read((asked.out or _home(asked) / machine.slug()) / "peers.jsonl"), cli)
-        return 0
-    if asked.what == "all":
-        return _each_suite(sys.argv[1:] if argv is None else argv)
-    if asked.what != "report":
-        _prepare(asked, cli)
-    out = asked.out or _home(asked) / machine.slug()
-    if asked.what != "report":
-        try:
-            suite = SUITES[asked.what]
-            _measure_suite(suite.quick() if asked.quick else suite, asked, out, cli)
-        except KeyboardInterrupt:
-            print(f"stopped; what was measured is in {out}, go on with --resume")
+    match asked.what:
+        case "list":
+            _list()
+        case "compare":
+            _compare(asked, cli)
+        case "all":
+            return _each_suite(sys.argv[1:] if argv is None else argv)
+        case "report":
+            _report(_out(asked), cli)
+        case "readme":
+            _quote(rows.read(_out(asked) / "peers.jsonl"), cli)
+        case name:
+            _prepare(asked, cli)
+            suite = SUITES[name].quick() if asked.quick else SUITES[name]
+            try:
+                _measure_suite(suite, asked, _out(asked), cli)
+            except KeyboardInterrupt:
+                print(f"stopped; what was measured is in {_out(asked)}, go on with --resume")
+            _report(_out(asked), cli)
+    return 0
+
+
+def _list() -> None:
+    for suite in SUITES.values():
+        print(f"{suite.name}: {suite.asks}  [{suite.methods}]")
+        print(*(f"  {case.name}" for case in suite.cases), sep="\n")
+
+
+def _compare(asked: argparse.Namespace, cli: Parser) -> None:
+    for path in (asked.before, asked.after):
+        if not path.is_file():
+            cli.error(f"there is no file {path}")
+    print(*compare.told(rows.read(asked.before), rows.read(asked.after)), sep="\n")
+
+
+def _report(out: Path, cli: Parser) -> None:
     found = rows.load(out, list(SUITES))
     if not found:
         cli.error(f"nothing was measured yet in {out}; run e.g. `python -m benchmarks peers`")
     print(*report.write(out, found), out / "report.html", sep="\n")
-    return 0
+
+
+def _out(asked: argparse.Namespace) -> Path:
+    # Tiny cases say nothing of speed and stay out of the reports.
+    tiny = getattr(asked, "quick", False)
+    home = Path("runs/benchmarks") if tiny else Path(__file__).parent / "reports"
+    return asked.out or home / machine.slug()
 
 
 def _prepare(asked: argparse.Namespace, cli: Parser) -> None:
@@ -114,12 +131,6 @@ def _quote(found: list[rows.Row], cli: Parser) -> None:
     before, rest = README.read_text().split(begin)
     after = rest.split(end)[1]
     README.write_text(f"{before}{begin}\n{report.readme(found).rstrip()}\n{end}{after}")
-
-
-def _home(asked: argparse.Namespace) -> Path:
-    # Tiny cases say nothing of speed and stay out of the reports.
-    tiny = getattr(asked, "quick", False)
-    return Path("runs/benchmarks") if tiny else Path(__file__).parent / "reports"
 
 
 def _each_suite(arguments: list[str]) -> int:

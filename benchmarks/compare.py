@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from itertools import combinations
 from typing import NamedTuple
 
-from benchmarks.rows import Row
+from benchmarks.rows import Row, faster
 
 Place = tuple[str, str, str]  # suite, case, pass
 
@@ -42,11 +42,6 @@ class Contradiction(NamedTuple):
 
     def __str__(self) -> str:
         return f"{_told(self.place)}: {self.first} beats {self.second}, then is beaten by it"
-
-
-def faster(a: Row, b: Row) -> bool:
-    """Whether a's 75th percentile beats b's 25th."""
-    return a["p75_us_per_step"] < b["p25_us_per_step"]
 
 
 def changes(before: list[Row], after: list[Row]) -> list[Change]:

@@ -46,6 +46,11 @@ def measured(directory: Path, suite: str, circumstances: Row) -> set[str]:
     return {row["case"] for row in found if all(row.get(k) == v for k, v in same.items())}
 
 
+def faster(one: Row, other: Row) -> bool:
+    """Beyond doubt: the one's 75th percentile beats the other's 25th."""
+    return one["p75_us_per_step"] < other["p25_us_per_step"]
+
+
 def memory_ratio(row: Row, lax: Row) -> float | None:
     """How many times less temporary memory than `lax`; nothing is claimed of a wrong result."""
     if row["reason"] or not row["temp_bytes"] or not lax["temp_bytes"]:

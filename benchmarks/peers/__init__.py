@@ -35,7 +35,6 @@ def _late(module: str) -> Enter:
 
 
 PEERS = {name: _late(module) for name, (module, _, _) in _WHERE.items()}
-JAX_PEERS = tuple(name for name in PEERS if name != "torch")
 
 
 def enter(name: str, case: Case, params: Any, xs: jax.Array) -> Entrant:

@@ -4,7 +4,7 @@ import math
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from benchmarks.rows import Row
+from benchmarks.rows import Row, faster
 
 
 def geomean(values: Iterable[float]) -> float:
@@ -26,9 +26,7 @@ def timed(row: Row) -> bool:
 
 def order(one: Row, other: Row) -> int:
     """1 where the quartiles do not touch and one is faster than the other, −1 where it is slower."""
-    ahead = one["p75_us_per_step"] < other["p25_us_per_step"]
-    behind = other["p75_us_per_step"] < one["p25_us_per_step"]
-    return ahead - behind
+    return faster(one, other) - faster(other, one)
 
 
 def times(ratio: float) -> str:

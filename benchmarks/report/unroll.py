@@ -9,7 +9,7 @@ from benchmarks.rows import Row
 
 FULL = "full"
 # What is varied, and the value that changes nothing.
-PLAIN: dict[str, Any] = {
+DEFAULTS: dict[str, Any] = {
     "unroll": 1,
     "hoist": True,
     "defer": True,
@@ -21,7 +21,7 @@ PLAIN: dict[str, Any] = {
 
 
 def settings(row: Row) -> dict[str, Any]:
-    found = {name: row.get(name, plain) for name, plain in PLAIN.items()}
+    found = {name: row.get(name, plain) for name, plain in DEFAULTS.items()}
     if found["unroll"] is True:
         found["unroll"] = FULL
     return found
@@ -70,7 +70,7 @@ def effects(rows: list[Row]) -> list[Effect]:
         key = factor, value, _beside(new, factor), new["pass"]
         found.setdefault(key, []).append((new, old))
     made = [Effect(*key, pairs) for key, pairs in found.items()]
-    factors = list(PLAIN)
+    factors = list(DEFAULTS)
     return sorted(made, key=lambda e: (factors.index(e.factor), e.beside, rank(e.value), e.name))
 
 
@@ -80,7 +80,7 @@ def _written(factor: str, value: Any) -> str:
 
 def _beside(row: Row, factor: str) -> str:
     others = {name: value for name, value in settings(row).items() if name != factor}
-    told = [_written(name, value) for name, value in others.items() if value != PLAIN[name]]
+    told = [_written(name, value) for name, value in others.items() if value != DEFAULTS[name]]
     return ", ".join([*([] if family(row) == "scan" else [family(row)]), *told])
 
 
@@ -96,7 +96,7 @@ def _changes(rows: list[Row]) -> Iterator[tuple[str, Any, Row, Row]]:
     known = {key(row, settings(row)): row for row in rows}
     for row in rows:
         mine = settings(row)
-        for factor, plain in PLAIN.items():
+        for factor, plain in DEFAULTS.items():
             old = known.get(key(row, {**mine, factor: plain}))
             if mine[factor] != plain and old is not None:
                 yield factor, mine[factor], row, old
@@ -148,7 +148,7 @@ def rule(effect: Effect) -> Rule:
 def words(rows: list[Row]) -> list[str]:
     made = effects(rows)
     said = []
-    for factor, plain in PLAIN.items():
+    for factor, plain in DEFAULTS.items():
         for name in unique(e.name for e in made):
             mine = [e for e in made if e.factor == factor and e.name == name]
             if not mine:

@@ -193,8 +193,7 @@ def test_a_peer_that_does_not_import_says_why(monkeypatch):
 def test_peers_are_imported_when_they_are_asked_for():
     code = """
 import sys
-import benchmarks.peers as peers
-assert list(peers.PEERS) == [*peers.JAX_PEERS[:5], "torch", *peers.JAX_PEERS[5:]]
+import benchmarks.peers
 print(*{"flax", "haiku", "equinox", "keras", "torch", "jax.experimental.rnn"} & {*sys.modules})
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
