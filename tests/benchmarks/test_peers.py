@@ -222,4 +222,4 @@ def test_threads_of_torch_do_not_spin_into_what_is_timed_next():
         start = time.process_time()
         time.sleep(0.02)
         spun.append(time.process_time() - start)
-    assert sorted(spun)[2] < 0.002
+    assert min(spun) < 0.002  # threads that spin do so every time; other things happen now and then

@@ -25,6 +25,7 @@ def test_signatures_are_frozen():
     )
     assert list(inspect.signature(jaxrnn.scan).parameters) == (
         ["f", "init", "xs", "length", "reverse", "unroll", "chunk", "remat", "hoist", "defer"]
+        + ["feature_major"]
     )
     assert {n for n in vars(jaxrnn) if not n.startswith("_")} >= (
         {"run", "scan", "explain", "Cell", "Layer", "cells", "methods"}
