@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from jaxrnn import methods
 from jaxrnn.checks import check_run
 from jaxrnn.engine.eager import compiled
-from jaxrnn.guard import Inputs, guarded, template
+from jaxrnn.guard import Inputs, all_steps, guarded, template
 from jaxrnn.methods.base import Method, Problem
 
 
@@ -34,6 +34,15 @@ class Cell:
         noise(params, x, key) -> params             None where there is none
 
     and `carry` and `step` take such parameters as they take those of `init`.
+
+    A cell that can take all T steps at once, by products of matrices over chunks of time, says how:
+
+        parallel(params, carry, xs, *, valid, resets, chunk) -> (carry, ys)
+
+    gives what `step` gives from the first x to the last, to rounding. `xs` has a leading time axis and
+    is 0 at invalid steps; `valid` and `resets` are bool [T, *batch] or None, with no reset at an invalid
+    step; what y is at an invalid step does not matter; `chunk` is a number of steps, None for a good
+    one. The form is that of this very `carry` and `step`: who replaces one of them, replaces it too.
     """
 
     name: str
@@ -41,6 +50,7 @@ class Cell:
     carry: Callable[..., Any]
     step: Callable[..., tuple[Any, Any]]
     noise: Callable[..., Any] | None = None
+    parallel: Callable[..., tuple[Any, Any]] | None = None
 
     def __repr__(self) -> str:
         return self.name
@@ -178,10 +188,15 @@ def problem_of(
 ) -> Problem:
     """What a method is given to run: the cell's step with masks, resets and noise in it."""
     initial = None if resets is None else cell.carry(params, template(xs))
+    inputs = Inputs(xs, valid, resets, keys)
+    parallel = None
+    if cell.parallel is not None:
+        parallel = partial(all_steps, cell.parallel, params, carry, inputs, reverse)
     return Problem(
         name=cell.name,
         step=guarded(cell.step, params, initial),
         carry=carry,
-        xs=Inputs(xs, valid, resets, keys),
+        xs=inputs,
         reverse=reverse,
+        parallel=parallel,
     )

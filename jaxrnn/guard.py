@@ -43,6 +43,25 @@ def guarded(step: Callable[..., Any], params: Any, initial: Any) -> Callable[...
     return take
 
 
+def all_steps(
+    parallel: Callable[..., Any],
+    params: Any,
+    carry: Any,
+    inputs: Inputs,
+    reverse: bool,
+    chunk: int | None,
+) -> tuple[Any, Any]:
+    """A cell's own form for all steps at once, guarded as its step is; noise it has none."""
+    x, valid, resets, _ = jax.tree.map(lambda a: a[::-1], inputs) if reverse else inputs
+    if valid is not None:
+        x = select(valid, x, zeros(x))
+        resets = None if resets is None else resets & valid
+    carry, ys = parallel(params, carry, x, valid=valid, resets=resets, chunk=chunk)
+    if valid is not None:
+        ys = select(valid, ys, zeros(ys))
+    return carry, jax.tree.map(lambda a: a[::-1], ys) if reverse else ys
+
+
 def select(where: Any, yes: Any, no: Any) -> Any:
     """Selects whole rows: `where` has the batch axes of the leaves, but not their features."""
 

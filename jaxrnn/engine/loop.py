@@ -28,13 +28,29 @@ class Options(NamedTuple):
     feature_major: bool = False
 
 
-def execute(loop: Loop, values: Sequence[Any], *, reverse: bool, options: Options) -> list[Any]:
-    """Runs a loop on the values of its consts, initial carry and xs; returns carry and ys."""
+# Runs a recurrence: its step and length, the values of what never changes, of the first carry and of xs
+# -> the last carry and the outputs.
+Runner = Callable[[Recurrence, Sequence[Any], Sequence[Any], Sequence[Any]], tuple[list, list]]
+
+
+def execute(
+    loop: Loop,
+    values: Sequence[Any],
+    *,
+    reverse: bool,
+    options: Options,
+    runner: Runner | None = None,
+) -> list[Any]:
+    """Runs a loop on the values of its consts, initial carry and xs; returns carry and ys.
+
+    What is left of the step when all that needs no carry is gone is run by `runner`: if None, as a loop.
+    """
     parts = split(loop.step, loop.num_consts, loop.num_carry, hoist=options.hoist)
     at = dict(zip(loop.step.invars, values, strict=True))
     consts = [at[v] for v in parts.consts]
     known = [*consts, *evaluate(parts.once, *consts)]
-    stretch = partial(_stretch, parts, known, reverse, options)
+    run = runner or looping(options)
+    stretch = partial(_stretch, parts, known, reverse, options.unroll, run)
     init, xs = [at[v] for v in parts.carry], [at[v] for v in parts.xs]
     if options.chunk is None:
         last, made = stretch(init, xs, loop.length)
@@ -55,11 +71,18 @@ def execute(loop: Loop, values: Sequence[Any], *, reverse: bool, options: Option
     return [final[v] for v in carry] + [all_steps(v) for v in parts.ys]
 
 
+def looping(options: Options) -> Runner:
+    """Runs a recurrence step by step."""
+    loop = deferred if options.defer else plain
+    return partial(feature_major, loop) if options.feature_major else loop
+
+
 def _stretch(
     parts: Parts,
     known: Sequence[Any],
     reverse: bool,
-    options: Options,
+    unroll: int | bool,
+    run: Runner,
     carry: Sequence[Any],
     xs: Sequence[Any],
     length: int,
@@ -70,13 +93,10 @@ def _stretch(
     before = all_times(parts.before, [*known, *xs], parts.xs)
     streams.update(zip(parts.before.outvars, before, strict=True))
 
-    recurrence = Recurrence(parts.during, n, m, length, reverse, options.unroll)
+    recurrence = Recurrence(parts.during, n, m, length, reverse, unroll)
     inside = [streams[v] for v in parts.during.invars[n + m :]]
-    loop = deferred if options.defer else plain
-    if options.feature_major:
-        loop = partial(feature_major, loop)
     # A step without a carry may need no loop at all.
-    last, outs = loop(recurrence, known, carry, inside) if parts.during.outvars else ([], [])
+    last, outs = run(recurrence, known, carry, inside) if parts.during.outvars else ([], [])
     streams.update(zip(parts.during.outvars[m:], outs, strict=True))
 
     into_after = parts.after.invars[n:]

@@ -4,7 +4,7 @@ from functools import partial
 from typing import Any
 
 from jaxrnn.engine.eager import compiled
-from jaxrnn.engine.loop import Options, execute
+from jaxrnn.engine.loop import Options, Runner, execute
 from jaxrnn.engine.trace import Step, Traced, trace
 
 
@@ -67,12 +67,14 @@ def scan(
     return compiled(f, ("scan", settings), run, init, xs)
 
 
-def run_traced(traced: Traced, reverse: bool, options: Options) -> tuple[Any, Any]:
+def run_traced(
+    traced: Traced, reverse: bool, options: Options, runner: Runner | None = None
+) -> tuple[Any, Any]:
     """Runs a traced scan, or leaves it to JAX where there is nothing the engine may move."""
     loop = traced.loop
     if loop is None or loop.step.effects or (isinstance(loop.length, int) and loop.length == 0):
         return traced.run_as_traced()
-    return traced.run(partial(execute, reverse=reverse, options=options))
+    return traced.run(partial(execute, reverse=reverse, options=options, runner=runner))
 
 
 def check_options(options: Options) -> None:

@@ -150,28 +150,28 @@ _CUSTOM = frozenset(["custom_jvp_call", "custom_vjp_call", "custom_vjp_call_jaxp
 
 def find(parts: Parts) -> Structure:
     """Finds the structure of the loop of a split step."""
-    env = {v: Dependence(_of_leaf(v)) for v in parts.carry}
-    _walk(parts.during.eqns, env)
+    env = {v: Dependence(of_leaf(v)) for v in parts.carry}
+    depend(parts.during.eqns, env)
     leaves = []
     for old, new in zip(parts.carry, parts.next_carry, strict=True):
         found = env.get(new, Dependence(Kind.FREE)) if is_var(new) else Dependence(Kind.FREE)
-        leaves.append(_at_least(found, _of_leaf(old)) if found.kind else found)
+        leaves.append(at_least(found, of_leaf(old)) if found.kind else found)
     worst = max(leaves, key=lambda d: d.kind, default=Dependence(Kind.FREE))
     return Structure(worst.kind, worst.because, leaves)
 
 
-def _of_leaf(v: Var) -> Kind:
+def of_leaf(v: Var) -> Kind:
     """What a carry leaf starts as: integers, bools and keys have no slope to be affine in."""
     if is_float(v):
         return Kind.AFFINE
     return Kind.ELEMENTWISE if jnp.issubdtype(dtype(v), jnp.number) else Kind.DENSE
 
 
-def _at_least(found: Dependence, kind: Kind) -> Dependence:
+def at_least(found: Dependence, kind: Kind) -> Dependence:
     return found if found.kind >= kind else found._replace(kind=kind)
 
 
-def _walk(eqns: Sequence[Eqn], env: dict[Var, Dependence]) -> None:
+def depend(eqns: Sequence[Eqn], env: dict[Var, Dependence]) -> None:
     """Adds what the equations make to `env`, which holds what depends on the carry."""
     for eqn in eqns:
         inputs = [env.get(v, Dependence(Kind.FREE)) if is_var(v) else _FREE for v in eqn.invars]
@@ -236,11 +236,11 @@ def _inside(eqn: Eqn, inputs: Sequence[Kind]) -> Kind:
 
 
 def _walk_calls(eqns: Sequence[Eqn], env: dict[Var, Dependence]) -> None:
-    """As `_walk`, where calls have not been inlined."""
+    """As `depend`, where calls have not been inlined."""
     for eqn in eqns:
         if eqn.primitive.name in CALLS:
             kinds = [env[v].kind if is_var(v) and v in env else Kind.FREE for v in eqn.invars]
             if any(kinds):
                 env |= dict.fromkeys(eqn.outvars, Dependence(_inside(eqn, kinds), eqn))
         else:
-            _walk([eqn], env)
+            depend([eqn], env)

@@ -13,23 +13,35 @@ from jaxrnn.engine.jaxprs import Eqn, Jaxpr, Var, apply, is_var, reads, value
 def all_times(jaxpr: Jaxpr, values: Sequence[Any], streams: Iterable[Var]) -> list[Any]:
     """Evaluates `jaxpr` as `vmap` over a leading time axis of the inputs `streams` would.
 
-    Outputs that depend on no stream come back without a time axis, and there are none: the engine
-    computes those once.
+    An output that depends on no stream comes back without a time axis; `timed` tells which do.
     """
     env = dict(zip(jaxpr.invars, values, strict=True))
-    timed = set(streams)
+    moving = timed(jaxpr, streams)
     for eqn in jaxpr.eqns:
-        env |= zip(eqn.outvars, apply_all_times(jaxpr, eqn, env, timed), strict=True)
-        timed |= set(eqn.outvars)
+        at_once = apply_all_times if not moving.isdisjoint(reads(eqn)) else _apply_once
+        env |= zip(eqn.outvars, at_once(jaxpr, eqn, env, moving), strict=True)
     return [value(env, v) for v in jaxpr.outvars]
 
 
-def apply_all_times(jaxpr: Jaxpr, eqn: Eqn, env: Mapping[Var, Any], timed: set[Var]) -> list[Any]:
-    """Runs one equation for all time steps; variables in `timed` have a leading time axis."""
-    if _flattens(eqn, timed):
-        return [_flat_product(eqn, env, timed)]
+def timed(jaxpr: Jaxpr, streams: Iterable[Var]) -> set[Var]:
+    """The values that depend on `streams`."""
+    found = set(streams)
+    for eqn in jaxpr.eqns:
+        if not found.isdisjoint(reads(eqn)):
+            found |= set(eqn.outvars)
+    return found
+
+
+def _apply_once(jaxpr: Jaxpr, eqn: Eqn, env: Mapping[Var, Any], _: set[Var]) -> list[Any]:
+    return apply(jaxpr, eqn, env)
+
+
+def apply_all_times(jaxpr: Jaxpr, eqn: Eqn, env: Mapping[Var, Any], moving: set[Var]) -> list[Any]:
+    """Runs one equation for all time steps; variables in `moving` have a leading time axis."""
+    if _flattens(eqn, moving):
+        return [_flat_product(eqn, env, moving)]
     inputs = list(dict.fromkeys(reads(eqn)))
-    axes = [0 if v in timed else None for v in inputs]
+    axes = [0 if v in moving else None for v in inputs]
 
     def step(*values: Any) -> list[Any]:
         return apply(jaxpr, eqn, dict(zip(inputs, values, strict=True)))
@@ -37,7 +49,7 @@ def apply_all_times(jaxpr: Jaxpr, eqn: Eqn, env: Mapping[Var, Any], timed: set[V
     return jax.vmap(step, in_axes=axes)(*(env[v] for v in inputs))
 
 
-def _flattens(eqn: Eqn, timed: set[Var]) -> bool:
+def _flattens(eqn: Eqn, moving: set[Var]) -> bool:
     """Whether to multiply by a weight with time and batch made one axis.
 
     The transpose of a product of [T, B, D] with [D, G] contracts two axes, and XLA:CPU copies the
@@ -52,13 +64,13 @@ def _flattens(eqn: Eqn, timed: set[Var]) -> bool:
         not lhs_batch
         and eqn.params.get("out_sharding") is None
         and all(map(is_var, eqn.invars))
-        and sum(v in timed for v in eqn.invars) == 1
+        and sum(v in moving for v in eqn.invars) == 1
     )
 
 
-def _flat_product(eqn: Eqn, env: Mapping[Var, Any], timed: set[Var]) -> Any:
+def _flat_product(eqn: Eqn, env: Mapping[Var, Any], moving: set[Var]) -> Any:
     contracting, _ = eqn.params["dimension_numbers"]
-    side = 0 if eqn.invars[0] in timed else 1
+    side = 0 if eqn.invars[0] in moving else 1
     rows, weight = value(env, eqn.invars[side]), value(env, eqn.invars[1 - side])
     over = [axis + 1 for axis in contracting[side]]
     kept = [axis for axis in range(rows.ndim) if axis not in over]

@@ -18,6 +18,8 @@ class Problem:
     xs: Any
     length: int | None = None  # where xs does not tell
     reverse: bool = False
+    # The cell's own form for all steps at once, by how many steps a chunk shall have, if it has one.
+    parallel: Callable[[int | None], tuple[Any, Any]] | None = None
 
     @cached_property
     def traced(self) -> Traced:

@@ -15,8 +15,11 @@ METHODS = (
     methods.scan(),
     methods.scan(chunk=3),
     methods.scan(chunk=3, remat=True),
+    methods.associative(chunk=3, block=1),
     methods.scan(hoist=False, feature_major=True),
+    methods.associative(),
     methods.scan(defer=False, unroll=2),
+    methods.newton(tolerance=1e-13),  # what does not come so far is looped over
 )
 
 
@@ -31,6 +34,14 @@ class Case(NamedTuple):
     @property
     def length(self) -> int:
         return jax.tree.leaves(self.xs)[0].shape[0]
+
+    def serves(self, method: Method | None) -> bool:
+        """Whether a method does not refuse the cell."""
+        try:
+            jax.eval_shape(lambda params: self.run(params, method=method), self.params)
+        except NotImplementedError:
+            return False
+        return True
 
     @property
     def rows(self) -> int:

@@ -69,7 +69,7 @@ def structure(case: Case) -> None:
     assert loop is not None, "JAX made no loop"
     parts = split(loop.step, loop.num_consts, loop.num_carry)
     found = find(parts)
-    if found.kind > Kind.ELEMENTWISE or not all(map(is_float, parts.carry)):
+    if found.kind > Kind.ELEMENTWISE or not parts.carry or not all(map(is_float, parts.carry)):
         return
     x = at(case.xs, 0)
 
@@ -81,12 +81,16 @@ def structure(case: Case) -> None:
         both = jax.tree.map(lambda a, b: 0.25 * a + 0.75 * b, case.carry, other)
         mixed = jax.tree.map(lambda a, b: 0.25 * a + 0.75 * b, step(case.carry), step(other))
         same(step(both), mixed, case.tolerance, f"superposition ({found.kind})")
-    jacobian = jax.jacobian(step)(case.carry)
-    for block in jax.tree.leaves(jacobian):
-        n = block.ndim // 2
-        matrix = block.reshape(int(jnp.prod(jnp.array(block.shape[:n]))), -1)
-        off = matrix - jnp.diag(jnp.diag(matrix))
-        assert not bool(jnp.any(off)), f"found {found.kind}, but its Jacobian is not diagonal"
+    leaves, tree = jax.tree.flatten(case.carry)
+    _, push = jax.linearize(lambda *leaves: jax.tree.leaves(step(tree.unflatten(leaves))), *leaves)
+    for i, leaf in enumerate(leaves):
+        units = jnp.eye(leaf.size, dtype=leaf.dtype).reshape(leaf.size, *leaf.shape)
+        still = [jnp.zeros_like(v) for v in leaves]
+        moved = jax.vmap(lambda e, i=i, still=still: push(*still[:i], e, *still[i + 1 :]))(units)
+        for new in moved:
+            matrix = new.reshape(leaf.size, -1)
+            off = matrix - jnp.diag(jnp.diag(matrix))
+            assert not bool(jnp.any(off)), f"found {found.kind}, but its Jacobian is not diagonal"
 
 
 NUMBERS: dict[str, Callable[[Case], None]] = {

@@ -1,0 +1,46 @@
+"""Whether the rows of a carry live apart: then its Jacobian is one block for each of them."""
+
+import jax
+import jax.numpy as jnp
+
+from jaxrnn.engine.axes import Laid, translate
+from jaxrnn.engine.jaxprs import apply, dtype, is_var, reads, shape, value
+from jaxrnn.engine.recurrence import Recurrence
+
+
+def rows_of(loop: Recurrence) -> int | None:
+    """The length of the first axis of all carry leaves, if no row of the next carry sees another row.
+
+    None if there is no such axis, or if an equation stands in the way that is not understood.
+    """
+    step, n, m = loop.step, loop.num_invariant, loop.num_carry
+    carry, new = step.invars[n : n + m], step.outvars[:m]
+    counts = {shape(v)[:1] for v in carry}
+    if len(counts) != 1 or counts == {()}:
+        return None
+    apart: list[bool] = []
+
+    def walk(*values: jax.Array) -> list[jax.Array]:
+        env = {
+            v: Laid(jnp.moveaxis(array, 0, -1), 0) if v in carry else Laid(array)
+            for v, array in zip(step.invars, values, strict=True)
+        }
+        for eqn in step.eqns:
+            operands = [
+                env[v] if is_var(v) else Laid(jnp.asarray(value(env, v), dtype(v)))
+                for v in eqn.invars
+            ]
+            found = {v.batch for v in operands} - {None}
+            results = translate(eqn, operands) if len(found) == 1 else None
+            if results is None or any(r.batch is None for r in results):
+                apart.append(not found)
+                inputs = {v: env[v].with_last(None).array for v in reads(eqn)}
+                results = [Laid(array) for array in apply(step, eqn, inputs)]
+            env |= zip(eqn.outvars, results, strict=True)
+        ends = [env[v].batch if is_var(v) and v in env else None for v in new]
+        apart.extend(end in (0, None) for end in ends)
+        return []
+
+    jax.eval_shape(walk, *(jax.ShapeDtypeStruct(shape(v), dtype(v)) for v in step.invars))
+    [(count, *_)] = counts
+    return count if all(apart) else None

@@ -1,0 +1,91 @@
+"""`associative()`: affine recurrences in parallel over time."""
+
+from functools import partial
+from typing import Any, NamedTuple
+
+from jaxrnn.engine.affine import solved
+from jaxrnn.engine.jaxprs import source
+from jaxrnn.engine.loop import Options
+from jaxrnn.engine.prefix import Way
+from jaxrnn.engine.scan import run_traced
+from jaxrnn.engine.split import split
+from jaxrnn.engine.trace import Loop
+from jaxrnn.engine.triangle import first_obstacle, groups_of
+from jaxrnn.methods.base import Method, Problem
+
+
+class Settings(NamedTuple):
+    chunk: int | None
+    way: Way
+
+
+def associative(chunk: int | None = None, block: int | None = None) -> Method:
+    """Solves a carry that is affine in itself, element by element, in O(log T) depth.
+
+        c' = a(x) ∘ c + b(x)
+
+    is found by reading the step: for real and complex leaves, for leaves that need earlier ones (solved
+    one after another), and for leaves that need each other. Masks and resets are part of a and b. What
+    comes before and after the recurrence runs for all time steps at once; the gradient is such a
+    recurrence again, and keeps no more than a and the carries. A cell that has a `parallel` form of its
+    own runs by that.
+
+    Args:
+      chunk: how many steps to take at a time, one chunk after the other, None for all of them: less
+        memory. T need not be a multiple.
+      block: how many steps are taken one after another in each of the blocks that run side by side; None
+        chooses by device, 1 is a binary tree, T and more is a loop over what the recurrence needs.
+
+    Raises:
+      ValueError: if `chunk` or `block` is not a positive integer.
+
+    Reference: Blelloch, Prefix sums and their applications, 1990; Martin & Cundy, Parallelizing linear
+    recurrent neural nets over sequence length, 2018, arXiv:1709.04057.
+    """
+    for name, value in (("chunk", chunk), ("block", block)):
+        if value is not None and (
+            isinstance(value, bool) or not isinstance(value, int) or value < 1
+        ):
+            raise ValueError(f"{name} must be a positive number of steps or None, got {value!r}")
+    given = {"chunk": chunk, "block": block}
+    shown = ", ".join(f"{k}={v}" for k, v in given.items() if v is not None)
+    settings = Settings(chunk, Way(block))
+    return Method(name=f"associative({shown})", options=settings, run=_run, refuses=_refuses)
+
+
+def _run(problem: Problem, settings: Settings) -> tuple[Any, Any]:
+    if problem.parallel is not None:
+        return problem.parallel(settings.chunk)
+    options = Options(chunk=settings.chunk)
+    return run_traced(problem.traced, problem.reverse, options, partial(solved, settings.way))
+
+
+def _refuses(problem: Problem, _: Settings) -> str | None:
+    if problem.parallel is not None or problem.traced.loop is None:
+        return None
+    reason = obstacle(problem.traced.loop, problem.name)
+    return None if reason is None else f"{reason}: use methods.scan() or methods.newton()"
+
+
+def obstacle(loop: Loop, name: str) -> str | None:
+    """Why a loop is not a linear recurrence, or None if it is one."""
+    if not isinstance(loop.length, int):
+        return "needs to know the number of steps, which here is a symbol"
+    if loop.step.effects:
+        eqn = next(e for e in loop.step.eqns if e.effects)
+        return f"takes all steps at once; {name} has an effect in each: {_at(eqn)}"
+    parts = split(loop.step, loop.num_consts, loop.num_carry)
+    groups = groups_of(parts.during, parts.carry, parts.next_carry)
+    found = first_obstacle(parts.during, groups)
+    if found is None:
+        return None
+    if found.because is None:
+        return f"needs a step that is affine in its carry; {name} carries an integer or a key on"
+    return (
+        "needs a step that is affine in its carry, element by element;"
+        f" {name} applies {_at(found.because)} to it"
+    )
+
+
+def _at(eqn: Any) -> str:
+    return f"{eqn.primitive.name} ({source(eqn)})"
