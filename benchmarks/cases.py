@@ -118,6 +118,15 @@ CELLS = [
     Case("indrnn", 16, 128, 128),
     Case("layer_norm_lstm", 16, 128, 128),
     Case("layer_norm_gru", 16, 128, 128),
+    *(
+        Case(cell, 16, 128, 128)
+        for cell in (
+            *("janet", "cfn", "li_gru", "ctrnn", "cornn", "lmu"),
+            *("antisymmetric_rnn", "gated_antisymmetric_rnn"),
+            *("sru", "sru_v1", "qrnn", "causal_conv", "min_gru", "min_lstm", "hgrn", "real_hgrn"),
+            *("lru", "s4d", "s5", "selective_ssm", "rg_lru"),
+        )
+    ),
 ]
 MEMORY = [Case(cell, 16, 4096, 128, passes=("gradient",)) for cell in ("lstm", "gru")]
 

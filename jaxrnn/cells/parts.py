@@ -43,17 +43,42 @@ def draw(init: Initialiser, key: jax.Array, shape: tuple[int, ...], dtype: Any) 
 
 
 def cell(
-    name: str, init: Callable[..., Any], carry: Callable[..., Any], step: Callable[..., Any]
+    name: str,
+    init: Callable[..., Any],
+    carry: Callable[..., Any],
+    step: Callable[..., Any],
+    *,
+    parallel: Callable[..., Any] | None = None,
 ) -> Cell:
-    """A cell whose step is written as textbooks print it, a bias [H] added to rows [*batch, H]."""
+    """A cell whose step is written as textbooks print it, a bias [H] added to rows [*batch, H].
+
+    So may its form for all steps at once be, `parallel`, where it has one.
+    """
+    promoted = promoting(step)
 
     @functools.wraps(step)
     def textbook(p: Any, carry: Any, x: Any, key: Any = None) -> tuple[Any, Any]:
         del key  # no noise
-        with jax.numpy_rank_promotion("allow"):
-            return step(p, carry, x)
+        return promoted(p, carry, x)
 
-    return Cell(name=name, init=init, carry=carry, step=textbook)
+    return Cell(
+        name=name,
+        init=init,
+        carry=carry,
+        step=textbook,
+        parallel=None if parallel is None else promoting(parallel),
+    )
+
+
+def promoting(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The function with NumPy's rank promotion, whatever JAX is configured to do."""
+
+    @functools.wraps(function)
+    def call(*args: Any, **options: Any) -> Any:
+        with jax.numpy_rank_promotion("allow"):
+            return function(*args, **options)
+
+    return call
 
 
 def check_features(name: str, features: Any) -> None:

@@ -1,6 +1,5 @@
 """What happens to the carry between two steps: kept, slowed, clipped, learned."""
 
-from dataclasses import replace
 from typing import Any, NamedTuple
 
 import jax
@@ -45,7 +44,7 @@ def zoneout(cell: Cell, rate: Any) -> Cell:
 
         return parts.change(mix, parts.leafwise("zoneout's rate", rate, after), carry, after, y)
 
-    return replace(cell, name=f"zoneout({cell}, {parts.shown(rate)})", step=step)
+    return parts.derived(cell, name=f"zoneout({cell}, {parts.shown(rate)})", step=step)
 
 
 def leaky(cell: Cell, time_constant: Any) -> Cell:
@@ -79,7 +78,7 @@ def leaky(cell: Cell, time_constant: Any) -> Cell:
         constants = parts.leafwise("leaky's time_constant", time_constant, after)
         return parts.change(integrate, constants, carry, after, y)
 
-    return replace(cell, name=f"leaky({cell}, {parts.shown(time_constant)})", step=step)
+    return parts.derived(cell, name=f"leaky({cell}, {parts.shown(time_constant)})", step=step)
 
 
 def clip_carry(cell: Cell, limit: Any) -> Cell:
@@ -113,7 +112,7 @@ def clip_carry(cell: Cell, limit: Any) -> Cell:
         constants = parts.leafwise("clip_carry's limit", limit, after)
         return parts.change(clip, constants, carry, after, y)
 
-    return replace(cell, name=f"clip_carry({cell}, {parts.shown(limit)})", step=step)
+    return parts.derived(cell, name=f"clip_carry({cell}, {parts.shown(limit)})", step=step)
 
 
 class LearnedCarry(NamedTuple):

@@ -1,7 +1,6 @@
 """Fewer units than the arrays have: a hidden size that may be traced, so that a sweep is a vmap."""
 
 import math
-from dataclasses import replace
 from typing import Any
 
 import jax
@@ -106,7 +105,7 @@ def narrow(cell: Cell, features: Any) -> Cell:
         return jax.tree.map(once, cell.step(params, carry, x, *key))
 
     name = f"narrow({cell}, {parts.shown(features)})"
-    return replace(cell, name=name, init=init, carry=carry, step=step)
+    return parts.derived(cell, name=name, init=init, carry=carry, step=step)
 
 
 def glorot_of(features: Any) -> cells.Initialiser:

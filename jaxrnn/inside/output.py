@@ -1,6 +1,5 @@
 """What becomes of the output: added to the input, or projected, and fed back so."""
 
-from dataclasses import replace
 from typing import Any, NamedTuple
 
 import jax
@@ -29,7 +28,15 @@ def residual(cell: Cell) -> Cell:
         carry, y = cell.step(params, carry, x, *key)
         return carry, add(name, x, y)
 
-    return replace(cell, name=name, step=step)
+    together = cell.parallel
+    if together is None:
+        return parts.derived(cell, name=name, step=step)
+
+    def parallel(params, carry, xs, **options):
+        carry, ys = together(params, carry, xs, **options)
+        return carry, add(name, xs, ys)
+
+    return parts.derived(cell, name=name, step=step, parallel=parallel)
 
 
 def add(name: str, x: Any, y: Any) -> Any:

@@ -19,6 +19,15 @@ class Drawn(NamedTuple):
     masks: Any
 
 
+def derived(cell: Cell, **changes: Any) -> Cell:
+    """The cell with other functions.
+
+    Its form for all steps at once is left behind, as it gives what the old functions gave; where it
+    holds for the new ones too, it is among the changes.
+    """
+    return replace(cell, **{"parallel": None, **changes})
+
+
 def wrap(
     cell: Cell,
     *,
@@ -33,7 +42,7 @@ def wrap(
         return params._replace(cell=draw(cell, params.cell, x, key))
 
     drawn = noise if cell.noise else None
-    return replace(cell, name=name, init=init, carry=carry, step=step, noise=drawn)
+    return derived(cell, name=name, init=init, carry=carry, step=step, noise=drawn)
 
 
 def is_float(leaf: Any) -> bool:

@@ -1,6 +1,5 @@
 """Noise on recurrent connections, in whatever way a cell writes them: its step is read to find them."""
 
-from dataclasses import replace
 from typing import Any
 
 import jax
@@ -60,7 +59,7 @@ def _per_sequence(cell: Cell, rate: Any, name: str) -> Cell:
         masked = with_operands(lambda p, c, x: cell.step(p, c, x, *key), lambda i, v: masks[i] * v)
         return masked(params, carry, x)
 
-    return replace(cell, name=name, carry=carry, step=step, noise=noise)
+    return parts.derived(cell, name=name, carry=carry, step=step, noise=noise)
 
 
 def _per_step(cell: Cell, rate: Any, name: str) -> Cell:
@@ -75,7 +74,7 @@ def _per_step(cell: Cell, rate: Any, name: str) -> Cell:
 
         return with_operands(lambda p, c, x: cell.step(p, c, x, inner), drop)(params, carry, x)
 
-    return replace(cell, name=name, step=step)
+    return parts.derived(cell, name=name, step=step)
 
 
 _DROPOUT = {"sequence": _per_sequence, "step": _per_step}
@@ -116,7 +115,7 @@ def drop_connect(cell: Cell, rate: Any) -> Cell:
         ]
         return draw(cell, tree.unflatten(dropped), x, inner)
 
-    return replace(cell, name=name, noise=noise)
+    return parts.derived(cell, name=name, noise=noise)
 
 
 def _operands(cell: Cell, name: str, params: Any, x: Any) -> list[jax.ShapeDtypeStruct]:

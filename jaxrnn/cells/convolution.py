@@ -1,0 +1,70 @@
+"""Causal convolution over time, as a cell: the last inputs are its carry."""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from jaxrnn.cells import parts
+from jaxrnn.core import Cell
+from jaxrnn.shapes import Array, Float
+
+
+class CausalConvParams(NamedTuple):
+    """Column j of `input` weighs the input of j steps ago."""
+
+    input: Float[Array, "D K"]
+    bias: Float[Array, " D"]
+
+
+def taps(key: jax.Array, shape: tuple[int, ...], dtype: Any) -> jax.Array:
+    """Uniform in ±1/√K: a depthwise window sees K inputs."""
+    bound = shape[-1] ** -0.5
+    return jax.random.uniform(key, shape, dtype, -bound, bound)
+
+
+def causal_conv(window: int, *, input_init: parts.Initialiser = taps, dtype: Any = None) -> Cell:
+    """Depthwise causal convolution: yₜ = Σⱼ wⱼ ∘ xₜ₋ⱼ + b, j = 0 … K−1.
+
+    It is what stands before the recurrence in Mamba, Griffin, xLSTM and DeltaNet. What was before the
+    first step counts as 0. Each feature is convolved by itself; to mix them, project before or after.
+
+    Carry: a tuple of K − 1 arrays [*batch, D], the last inputs, newest first, at first 0.
+    Structure: elementwise affine; each array takes the value of the one before it.
+
+    Args:
+      window: K, in time steps; 1 is a scale and a shift.
+      input_init: of w [D, K]; uniform in ±1/√K if not given.
+      dtype: of the parameters; that of x if None. Carry and output have the promoted dtype of
+        parameters and x.
+
+    Raises:
+      ValueError: if `window` is not a positive integer.
+    """
+    name = f"causal_conv({window})"
+    check_window("causal_conv", window)
+
+    def init(key, x):
+        d, kind = parts.input_features(name, x, dtype)
+        return CausalConvParams(
+            input=parts.draw(input_init, key, (d, window), kind), bias=jnp.zeros(d, kind)
+        )
+
+    def carry(p, x):
+        return (parts.zero_carry(name, x, p, x.shape[-1]),) * (window - 1)
+
+    def step(
+        p: CausalConvParams,
+        carry: tuple[Float[Array, "*batch D"], ...],
+        x: Float[Array, "*batch D"],
+    ) -> tuple[tuple[Float[Array, "*batch D"], ...], Float[Array, "*batch D"]]:
+        last = (x.astype(jnp.result_type(x.dtype, *(w.dtype for w in p))), *carry)
+        y = sum((w * v for w, v in zip(p.input.T, last, strict=True)), start=p.bias)
+        return last[:-1], y
+
+    return parts.cell(name, init, carry, step)
+
+
+def check_window(name: str, window: Any) -> None:
+    if isinstance(window, bool) or not isinstance(window, int) or window < 1:
+        raise ValueError(f"{name}() needs a window of 1 time step or more, got {window!r}")
