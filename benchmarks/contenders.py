@@ -17,7 +17,7 @@ from benchmarks.worker import Elsewhere
 from jaxrnn import methods
 from jaxrnn.engine.loop import Options
 from jaxrnn.methods import Method
-from jaxrnn.methods.auto import Choice, choose
+from jaxrnn.methods.auto import Taken, take
 
 AUTO, LAX = methods.auto().name, methods.lax().name
 OURS, PLAIN = "jaxrnn", "lax.scan"  # the same two among peers
@@ -197,21 +197,21 @@ def field_of_knobs(case: Case, given: list[Method]) -> Field:
     return made
 
 
-def chosen(case: Case) -> tuple[Method, Choice]:
+def chosen(case: Case) -> Taken:
     """What `auto` runs a case with, as a method of its own, and why."""
-    seen: list[Choice] = []
+    seen: list[Taken] = []
 
     def look(problem: methods.Problem, _: Any) -> Any:
-        seen.append(choose(problem.traced.loop))
+        seen.append(take(problem))
         return methods.lax()(problem)
 
     spy = Method(name="spy", run=look)
     cell = case.make_cell()
     jax.eval_shape(lambda params, xs: jaxrnn.run(cell, params, xs, method=spy), *case.arrays())
-    return methods.scan(**seen[0].options._asdict()), seen[0]
+    return seen[0]
 
 
 def field_of_choice(case: Case, given: list[Method]) -> Field:
     """The methods, and what `auto` chooses as a method of its own."""
-    method, why = chosen(case)
-    return field(case, given) | {method.name: Chosen(case, method, because=why.because)}
+    method, because = chosen(case)
+    return field(case, given) | {method.name: Chosen(case, method, because=because)}

@@ -8,7 +8,7 @@
                                                     after : needed only by ys  -> all time steps at once
               │  a method decides how `during` meets time
               ▼
-    lax · scan
+    lax · scan · associative · newton
 
     cell = jaxrnn.cells.lstm(256)
     params = cell.init(key, xs[0])                  xs [T, *batch, D]: time leads
@@ -23,6 +23,7 @@ from jaxrnn.core import Layer as Layer
 from jaxrnn.core import run as run
 from jaxrnn.engine.scan import scan as scan
 from jaxrnn.explaining import explain as explain
+from jaxrnn.tuning import tune as tune
 
 from jaxrnn import cells as cells  # isort: skip
 from jaxrnn import inside as inside  # isort: skip

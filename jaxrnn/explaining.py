@@ -13,7 +13,7 @@ from jaxrnn.core import Cell, Layer, draw, lift, sequence_key, time_flags
 from jaxrnn.engine.explain import WIDTH, Plan
 from jaxrnn.engine.trace import Loop
 from jaxrnn.guard import template
-from jaxrnn.methods.auto import choose
+from jaxrnn.methods.auto import take
 from jaxrnn.methods.base import Method, Problem
 
 
@@ -29,10 +29,10 @@ class Explanation:
 
     def __str__(self) -> str:
         parts = "runs as it is written" if self.plan is None else str(self.plan)
-        lines = [self.subject, "", parts, "", "methods"]
+        lines = [*textwrap.wrap(self.subject, WIDTH), "", parts, "", "methods"]
         for name, refusal in self.legal.items():
             verdict = "legal" if refusal is None else f"refused: it {refusal}"
-            label, rest = f"  {name:<10}", " " * 12
+            label, rest = f"  {name:<15}", " " * 17
             lines += textwrap.wrap(verdict, WIDTH, initial_indent=label, subsequent_indent=rest)
         because = textwrap.wrap(self.because, WIDTH, initial_indent="  ", subsequent_indent="  ")
         lines += ["", f"method=None takes {self.choice}", *because]
@@ -108,8 +108,9 @@ def explain(
 
 def _explain(problem: Problem, named: dict[str, Any]) -> Explanation:
     traced = problem.traced
-    options, because = choose(traced.loop)
-    refusals = {m.name: m.refusal(problem) for m in (methods.lax(), methods.scan())}
+    taken = take(problem)
+    every = (methods.lax(), methods.scan(), methods.associative(), methods.newton())
+    refusals = {m.name: m.refusal(problem) for m in every}
     steps = problem.length if traced.loop is None else traced.loop.length
     xs = ", ".join(jax.typeof(x).str_short(short_dtypes=True) for x in jax.tree.leaves(problem.xs))
     loop = traced.loop
@@ -120,8 +121,8 @@ def _explain(problem: Problem, named: dict[str, Any]) -> Explanation:
         subject=f"{problem.name} over {steps} steps" + (f" of {xs}" if xs else ""),
         plan=plan,
         legal=refusals,
-        choice=methods.lax() if refusals["scan()"] else methods.scan(**options._asdict()),
-        because=because,
+        choice=taken.method,
+        because=taken.because,
     )
 
 

@@ -6,7 +6,8 @@ import pytest
 
 import jaxrnn
 from jaxrnn import around, cells, inside, methods
-from jaxrnn.methods.auto import choose
+from jaxrnn.core import problem_of
+from jaxrnn.methods.auto import choose, take
 from tests.tables import CELLS
 
 xs = jax.ShapeDtypeStruct((128, 32, 256), jnp.float32)
@@ -76,6 +77,18 @@ def test_it_says_what_run_will_do():
         found = explained(cell, jax.ShapeDtypeStruct(shape, jnp.float32))
         options = choose(found.plan.loop, jax.default_backend()).options
         assert found.choice == methods.scan(**options._asdict())
+
+
+def test_a_linear_recurrence_is_taken_at_once_by_an_accelerator_and_looped_over_by_a_cpu():
+    cell, xs = cells.min_gru(8), jnp.ones((64, 2, 8))
+    params = cell.init(jax.random.key(0), xs[0])
+    problem = problem_of(cell, params, xs, cell.carry(params, xs[0]), None, None, None, False)
+    assert take(problem, "gpu").method == methods.associative()
+    assert "affine" in take(problem, "gpu").because
+    assert take(problem, "cpu").method == methods.scan()
+    found = jaxrnn.explain(cell, params, xs)
+    assert found.legal["associative()"] is None
+    assert found.legal["newton()"] is None
 
 
 def test_the_choice_depends_on_the_device():

@@ -13,10 +13,11 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jaxrnn.engine.jaxprs import Jaxpr, Var, evaluate, needed, part, shape
+from jaxrnn.engine.jaxprs import Jaxpr, Var, evaluate, is_var, needed, part, shape
 from jaxrnn.engine.linear import before, linear_recurrence
 from jaxrnn.engine.prefix import Way
 from jaxrnn.engine.recurrence import Recurrence
+from jaxrnn.engine.split import between
 from jaxrnn.engine.structure import Kind
 from jaxrnn.engine.timewise import all_times, timed
 from jaxrnn.engine.triangle import Group, groups_of
@@ -40,7 +41,10 @@ def solved(
         for v, h in zip(leaves, after, strict=True):
             values[v] = before(h, start[v], loop.reverse)
             last[v] = h[0 if loop.reverse else -1]
-        streams |= set(leaves)
+        # An output that is a leaf of the new carry, as often, need not be computed again.
+        made = {new[i]: h for i, h in zip(group.leaves, after, strict=True) if is_var(new[i])}
+        values |= made
+        streams |= {*leaves, *made}
     outs = _everywhere(part(step, step.invars, step.outvars[m:], step.eqns), values, streams, loop)
     return [last[v] for v in carry], outs
 
@@ -97,10 +101,9 @@ def _leaves_after(
 def _everywhere(
     jaxpr: Jaxpr, values: dict[Var, Any], streams: set[Var], loop: Recurrence
 ) -> list[Any]:
-    """The outputs of a jaxpr at every time step, from those of its inputs that are known."""
-    eqns = needed(jaxpr.eqns, jaxpr.outvars)
-    given = [v for v in jaxpr.invars if v in values]
-    body = part(jaxpr, given, jaxpr.outvars, eqns)
+    """The outputs of a jaxpr at every time step, from those of its values that are known."""
+    given = list(values)
+    body = part(jaxpr, given, jaxpr.outvars, between(jaxpr.eqns, given, jaxpr.outvars))
     outs = all_times(body, [values[v] for v in given], streams.intersection(given))
     in_time = timed(body, streams.intersection(given))
     return [

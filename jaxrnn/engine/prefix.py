@@ -9,28 +9,38 @@ Reading a and b twice and keeping nothing beats the textbook's scan, which keeps
 blocks of r steps the depth is 2r·logᵣ T. Blocks of 1 stand for JAX's `associative_scan`, a binary tree.
 """
 
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax import lax
+from jax.sharding import Mesh
+from jax.sharding import PartitionSpec as P
 
 
 class Way(NamedTuple):
     """How to solve a linear recurrence."""
 
     block: int | None = None  # steps that each block takes one after another; by the device if None
+    mesh: Mesh | None = None
+    axis: str | None = None  # of the mesh, over which time is split
+
+    @property
+    def size(self) -> int:
+        return self.block or (BLOCK if jax.default_backend() == "cpu" else 1)
 
 
 DEFAULT = Way()
-BLOCK = 128  # on a CPU, where it was best for 64 channels and T of 2¹⁶ and 2²⁰ (benchmarks/reports)
+BLOCK = 128  # on a CPU, where 128 steps of many blocks were as quick as any other number
 
 
 def solve(a: Any, b: Any, h0: Any, *, matrix: bool, reverse: bool, way: Way) -> Any:
     """The h of a recurrence; a, b and h0 as `linear_recurrence` takes them."""
-    block = way.block or (BLOCK if jax.default_backend() == "cpu" else 1)
-    run = _tree if block == 1 else _blocks
-    return run(a, b, h0, matrix, reverse, block)
+    if way.mesh is not None and way.axis is not None:
+        return _split(a, b, h0, matrix, reverse, way)
+    run = _tree if way.size == 1 else _blocks
+    return run(a, b, h0, matrix, reverse, way.size)
 
 
 def times(a: Any, h: Any, matrix: bool) -> Any:
@@ -65,31 +75,18 @@ def _blocks(a: Any, b: Any, h0: Any, matrix: bool, reverse: bool, size: int) -> 
     if length <= size:
         return _one_by_one(a, b, h0, matrix, reverse)
     a, b = (_in_blocks(v, length, size, reverse) for v in (a, b))
-    count = b.shape[0]
-
-    def at(v: Any, i: Any) -> Any:
-        """Step i of every block, in the order in which steps are taken."""
-        if v.shape[1] == 1:
-            return v[:, 0]
-        return lax.dynamic_index_in_dim(v, size - 1 - i if reverse else i, 1, keepdims=False)
-
-    def reduce(i: Any, state: Any) -> Any:
-        product, end = state
-        return _after(at(a, i), product, matrix), _step(at(a, i), end, at(b, i), matrix)
-
-    start = at(a, 0), at(b, 0)
-    products, ends = lax.fori_loop(1, size, reduce, start)
+    products, ends = _reduce(a, b, matrix, reverse)
     ends = _blocks(products, ends, h0, matrix, reverse, size)
     starts = [ends[1:], h0[None]] if reverse else [h0[None], ends[:-1]]
 
     def fill(i: Any, state: Any) -> Any:
         h, out = state
-        h = _step(at(a, i), h, at(b, i), matrix)
         place = size - 1 - i if reverse else i
+        h = _step(_at(a, place), h, _at(b, place), matrix)
         return h, lax.dynamic_update_index_in_dim(out, h, place, 1)
 
     _, out = lax.fori_loop(0, size, fill, (jnp.concatenate(starts), jnp.zeros_like(b)))
-    out = out.reshape(count * size, *out.shape[2:])
+    out = out.reshape(-1, *out.shape[2:])
     return out[-length:] if reverse else out[:length]
 
 
@@ -101,6 +98,27 @@ def _in_blocks(v: Any, length: int, size: int, reverse: bool) -> Any:
     padding = jnp.zeros_like(v, shape=(missing, *v.shape[1:]))
     v = jnp.concatenate([padding, v] if reverse else [v, padding]) if missing else v
     return v.reshape(-1, size, *v.shape[1:])
+
+
+def _at(v: Any, place: Any) -> Any:
+    """One step of every block; what never changes is the same at each."""
+    if v.shape[1] == 1:
+        return v[:, 0]
+    return lax.dynamic_index_in_dim(v, place, 1, keepdims=False)
+
+
+def _reduce(a: Any, b: Any, matrix: bool, reverse: bool) -> tuple[Any, Any]:
+    """What each block does: its end is P · (its beginning) + H."""
+    size = b.shape[1]
+
+    def step(i: Any, state: Any) -> Any:
+        product, end = state
+        place = size - 1 - i if reverse else i
+        now = _at(a, place)
+        return _after(now, product, matrix), _step(now, end, _at(b, place), matrix)
+
+    first = size - 1 if reverse else 0
+    return lax.fori_loop(1, size, step, (_at(a, first), _at(b, first)))
 
 
 def _one_by_one(a: Any, b: Any, h0: Any, matrix: bool, reverse: bool) -> Any:
@@ -123,3 +141,29 @@ def _tree(a: Any, b: Any, h0: Any, matrix: bool, reverse: bool, _: int) -> Any:
         return _after(late[0], early[0], matrix), _step(late[0], early[1], late[1], matrix)
 
     return lax.associative_scan(combine, (a, b), reverse=reverse)[1]
+
+
+def _split(a: Any, b: Any, h0: Any, matrix: bool, reverse: bool, way: Way) -> Any:
+    """Each device solves its stretch of time, told by one summary of each other device how it begins."""
+    assert way.mesh is not None
+    assert way.axis is not None
+    length, count = b.shape[0], way.mesh.shape[way.axis]
+    a, b = (_in_blocks(v, length, -(-length // count), reverse) for v in (a, b))
+    local = Way(way.block)
+
+    def stretch(a: Any, b: Any, h0: Any) -> Any:
+        summary = _reduce(a, b, matrix, reverse)
+        products, ends = (lax.all_gather(v, way.axis, tiled=True) for v in summary)
+        h0 = lax.pcast(h0, way.axis, to="varying")
+        ends = _one_by_one(products, ends, h0, matrix, reverse)
+        starts = jnp.concatenate([ends[1:], h0[None]] if reverse else [h0[None], ends[:-1]])
+        start = lax.dynamic_index_in_dim(starts, lax.axis_index(way.axis), 0, keepdims=False)
+        return solve(a[0], b[0], start, matrix=matrix, reverse=reverse, way=local)[None]
+
+    split = partial(jax.shard_map, mesh=way.mesh, axis_names={way.axis})
+    in_time = P(way.axis)
+    same = a.shape[1] == 1 < b.shape[1]
+    specs = (P() if same else in_time, in_time, P())
+    out = split(stretch, in_specs=specs, out_specs=in_time)(a, b, h0)
+    out = out.reshape(-1, *out.shape[2:])
+    return out[-length:] if reverse else out[:length]

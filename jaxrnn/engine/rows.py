@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxrnn.engine.axes import Laid, translate
-from jaxrnn.engine.jaxprs import apply, dtype, is_var, reads, shape, value
+from jaxrnn.engine.jaxprs import Eqn, apply, dtype, is_var, reads, shape, value
 from jaxrnn.engine.recurrence import Recurrence
 
 
@@ -32,7 +32,7 @@ def rows_of(loop: Recurrence) -> int | None:
             ]
             found = {v.batch for v in operands} - {None}
             results = translate(eqn, operands) if len(found) == 1 else None
-            if results is None or any(r.batch is None for r in results):
+            if results is None or _moves_rows(eqn, *found) or any(r.batch is None for r in results):
                 apart.append(not found)
                 inputs = {v: env[v].with_last(None).array for v in reads(eqn)}
                 results = [Laid(array) for array in apply(step, eqn, inputs)]
@@ -44,3 +44,17 @@ def rows_of(loop: Recurrence) -> int | None:
     jax.eval_shape(walk, *(jax.ShapeDtypeStruct(shape(v), dtype(v)) for v in step.invars))
     [(count, *_)] = counts
     return count if all(apart) else None
+
+
+def _moves_rows(eqn: Eqn, axis: int) -> bool:
+    """Whether an equation, of which only the names of axes are known to be in order, shifts rows."""
+    params, size = eqn.params, max(shape(v)[axis] for v in eqn.invars if len(shape(v)) > axis)
+    moves = {
+        "concatenate": lambda: params["dimension"] == axis,
+        "pad": lambda: params["padding_config"][axis] != (0, 0, 0),
+        "rev": lambda: axis in params["dimensions"],
+        "slice": lambda: params["limit_indices"][axis] - params["start_indices"][axis] != size,
+        "split": lambda: params["axis"] == axis,
+        "broadcast_in_dim": lambda: params["shape"][params["broadcast_dimensions"][axis]] != size,
+    }
+    return bool(moves.get(eqn.primitive.name, lambda: False)())

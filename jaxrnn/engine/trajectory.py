@@ -15,13 +15,46 @@ import jax
 import jax.numpy as jnp
 from jax.custom_derivatives import SymbolicZero
 
-from jaxrnn.engine.jaxprs import Var, count, dtype, evaluate, is_float, is_var, needed, part, shape
+from jaxrnn.engine.jaxprs import (
+    Var,
+    count,
+    dtype,
+    evaluate,
+    is_float,
+    is_pinned,
+    is_var,
+    needed,
+    part,
+    shape,
+    source,
+)
 from jaxrnn.engine.linear import before, linear_recurrence
 from jaxrnn.engine.prefix import Way
 from jaxrnn.engine.recurrence import Recurrence
 from jaxrnn.engine.rows import rows_of
+from jaxrnn.engine.split import between, split
 from jaxrnn.engine.structure import Dependence, Kind, depend, of_leaf
 from jaxrnn.engine.timewise import all_times
+from jaxrnn.engine.trace import Loop
+
+
+def obstacle(loop: Loop, name: str) -> str | None:
+    """Why the states of a loop cannot be one unknown of real numbers, or None if they can."""
+    if not isinstance(loop.length, int):
+        return "needs to know the number of steps, which here is a symbol"
+    bound = [e for e in loop.step.eqns if e.effects]
+    parts = None if bound else split(loop.step, loop.num_consts, loop.num_carry)
+    if parts is not None:
+        bound = [e for e in parts.during.eqns if is_pinned(e)]
+    if parts is None or bound:
+        where = f"{bound[0].primitive.name} ({source(bound[0])})"
+        return (
+            f"takes all steps at once; {name} has an equation that must run in its place: {where}"
+        )
+    for v in parts.carry:
+        if not jnp.issubdtype(dtype(v), jnp.floating):
+            return f"needs a carry of real numbers; {name} carries {v.aval.str_short()}"
+    return None
 
 
 class Frame(NamedTuple):
@@ -184,9 +217,11 @@ def along(
     leaves = states([*invariant, *xs], list(init))
     last = [v[0 if loop.reverse else -1] for v in leaves]
     old = [before(v, first, loop.reverse) for v, first in zip(leaves, init, strict=True)]
-    outs = loop.step.outvars[m:]
-    body = part(loop.step, loop.step.invars, outs, needed(loop.step.eqns, outs))
-    ys = all_times(body, [*invariant, *old, *xs], loop.step.invars[n:])
+    # An output that is a leaf of the new carry, as often, need not be computed again.
+    made = {v: h for v, h in zip(loop.step.outvars, leaves, strict=False) if is_var(v)}
+    outs, given = loop.step.outvars[m:], [*loop.step.invars, *made]
+    body = part(loop.step, given, outs, between(loop.step.eqns, given, outs))
+    ys = all_times(body, [*invariant, *old, *xs, *made.values()], given[n:])
     return last, [
         jnp.broadcast_to(y, (loop.length, *shape(v))) for y, v in zip(ys, outs, strict=True)
     ]

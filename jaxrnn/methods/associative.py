@@ -3,6 +3,8 @@
 from functools import partial
 from typing import Any, NamedTuple
 
+from jax.sharding import Mesh
+
 from jaxrnn.engine.affine import solved
 from jaxrnn.engine.jaxprs import source
 from jaxrnn.engine.loop import Options
@@ -19,7 +21,13 @@ class Settings(NamedTuple):
     way: Way
 
 
-def associative(chunk: int | None = None, block: int | None = None) -> Method:
+def associative(
+    chunk: int | None = None,
+    block: int | None = None,
+    *,
+    mesh: Mesh | None = None,
+    axis: str | None = None,
+) -> Method:
     """Solves a carry that is affine in itself, element by element, in O(log T) depth.
 
         c' = a(x) ∘ c + b(x)
@@ -35,9 +43,14 @@ def associative(chunk: int | None = None, block: int | None = None) -> Method:
         memory. T need not be a multiple.
       block: how many steps are taken one after another in each of the blocks that run side by side; None
         chooses by device, 1 is a binary tree, T and more is a loop over what the recurrence needs.
+      mesh, axis: a mesh and the name of its axis over which time is split. Give `run` arrays that are
+        sharded so (or not: they will be): each device solves its stretch of time, tells the others one
+        summary of it, and knows by theirs how its stretch begins. Other axes of the mesh, over a batch
+        say, are free. T need not be a multiple of the number of devices.
 
     Raises:
-      ValueError: if `chunk` or `block` is not a positive integer.
+      ValueError: if `chunk` or `block` is not a positive integer, if the mesh has no such axis, if only
+        one of both is given, or together with `chunk`.
 
     Reference: Blelloch, Prefix sums and their applications, 1990; Martin & Cundy, Parallelizing linear
     recurrent neural nets over sequence length, 2018, arXiv:1709.04057.
@@ -47,9 +60,17 @@ def associative(chunk: int | None = None, block: int | None = None) -> Method:
             isinstance(value, bool) or not isinstance(value, int) or value < 1
         ):
             raise ValueError(f"{name} must be a positive number of steps or None, got {value!r}")
-    given = {"chunk": chunk, "block": block}
-    shown = ", ".join(f"{k}={v}" for k, v in given.items() if v is not None)
-    settings = Settings(chunk, Way(block))
+    if (mesh is None) != (axis is None) or (mesh is not None and axis not in mesh.axis_names):
+        names = None if mesh is None else mesh.axis_names
+        raise ValueError(
+            "to split time, give a mesh and the name of one of its axes;"
+            f" got a mesh with the axes {names} and axis={axis!r}"
+        )
+    if mesh is not None and chunk is not None:
+        raise ValueError("chunks run one after the other and cannot be split: drop chunk= or mesh=")
+    given = {"chunk": chunk, "block": block, "axis": axis}
+    shown = ", ".join(f"{k}={v!r}" for k, v in given.items() if v is not None)
+    settings = Settings(chunk, Way(block, mesh, axis))
     return Method(name=f"associative({shown})", options=settings, run=_run, refuses=_refuses)
 
 

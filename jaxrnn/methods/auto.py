@@ -13,6 +13,11 @@ as the same loop not turned round, forward and with gradients; an LSTM of 512 fe
 weight is 4 MiB just so, ran as fast with gradients and 0.8 times forward. Between 1 and 4 MiB it was an
 LSTM of 8 rows, 1.05 to 1.15 times; others won some and lost some. With 12 rows, which do not fill a
 vector, it lost; with padding it made no difference.
+
+A linear recurrence is scanned on a CPU: the loop reads each input once, and XLA makes one kernel of a
+small one, so that solving it in parallel, which reads all of it twice, was slower forward and gained
+little with gradients (64 channels, 65,536 steps). A cell's own parallel form, which is made of products
+of matrices, is taken wherever there is one.
 """
 
 import math
@@ -25,10 +30,12 @@ from jaxrnn.engine.jaxprs import Eqn, count, reads, shape, size
 from jaxrnn.engine.layout import lay_out
 from jaxrnn.engine.loop import Options
 from jaxrnn.engine.recurrence import Recurrence
-from jaxrnn.engine.scan import run_traced
 from jaxrnn.engine.split import Parts, split
 from jaxrnn.engine.trace import Loop
+from jaxrnn.methods.associative import associative, obstacle
 from jaxrnn.methods.base import Method, Problem
+from jaxrnn.methods.lax import lax
+from jaxrnn.methods.scan import scan
 
 
 class Turned(NamedTuple):
@@ -51,6 +58,8 @@ class Rules:
     chunk_steps: int  # ... and how many steps it must have to be worth a loop of its own
     large_weight: int  # bytes of a weight that every step would read from memory
     turned: tuple["Turned", ...] = ()  # which loops are faster feature-major
+    associative: int | None = None  # from how many steps on a linear recurrence is faster so
+    parallel: int | None = None  # the same of a cell with a form of its own for all steps at once
 
 
 # Where the loop would slice what is hoisted, as a GRU does, XLA:CPU runs it at half the speed without
@@ -68,8 +77,10 @@ CPU = Rules(
         Turned((8,), range(1 << 20, 4 << 20), 4),
         Turned((8, 16, 32), range(4 << 20, 1 << 62), 1),
     ),
+    parallel=32,
 )
-# Not measured by us: a step of a GPU or TPU loop costs its launches, and memory is large and fast.
+# Not measured by us: a step of a GPU or TPU loop costs its launches, memory is large and fast, and a
+# linear recurrence is as parallel as they are.
 ACCELERATOR = Rules(
     few_rows=1 << 62,
     few_rows_sliced=1 << 62,
@@ -78,6 +89,8 @@ ACCELERATOR = Rules(
     chunk=1 << 30,
     chunk_steps=16,
     large_weight=0,
+    associative=32,
+    parallel=32,
 )
 
 
@@ -87,7 +100,35 @@ def auto() -> Method:
 
 
 def _run(problem: Problem, _: Any) -> tuple[Any, Any]:
-    return run_traced(problem.traced, problem.reverse, choose(problem.traced.loop).options)
+    return take(problem).method(problem)
+
+
+class Taken(NamedTuple):
+    method: Method
+    because: str
+
+
+def take(problem: Problem, platform: str | None = None) -> Taken:
+    """The method `auto` runs a problem with, and why."""
+    loop = problem.traced.loop
+    if loop is None or loop.step.effects:
+        return Taken(lax(), choose(loop, platform).because)
+    rules = _rules(platform)
+    if problem.parallel is not None and _long(loop, rules.parallel):
+        return Taken(associative(), "the cell has a form of its own for all steps at once")
+    if _long(loop, rules.associative) and obstacle(loop, problem.name) is None:
+        because = "the carry is affine in itself, so that all steps are taken at once"
+        return Taken(associative(), because)
+    options, because = choose(loop, platform)
+    return Taken(scan(**options._asdict()), because)
+
+
+def _long(loop: Loop, least: int | None) -> bool:
+    return least is not None and isinstance(loop.length, int) and loop.length >= least
+
+
+def _rules(platform: str | None) -> Rules:
+    return CPU if (platform or jax.default_backend()) == "cpu" else ACCELERATOR
 
 
 class Choice(NamedTuple):
@@ -103,7 +144,7 @@ def choose(loop: Loop | None, platform: str | None = None) -> Choice:
         return Choice(Options(), "the step has effects, so JAX runs it as it is written")
     if not isinstance(loop.length, int):
         return Choice(Options(), "the number of steps is not known yet")
-    rules = CPU if (platform or jax.default_backend()) == "cpu" else ACCELERATOR
+    rules = _rules(platform)
     parts = split(loop.step, loop.num_consts, loop.num_carry)
     choice = _how_to_hoist(loop, parts, rules)
     if _turns(loop, parts, choice.options.hoist, rules):

@@ -1,20 +1,15 @@
 """`newton()`: nonlinear recurrences in parallel over time."""
 
-from collections.abc import Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 
-from jaxrnn.engine.jaxprs import dtype, is_pinned, source
 from jaxrnn.engine.loop import Options
 from jaxrnn.engine.newton import Newton, iterate, lyapunov, solve
 from jaxrnn.engine.prefix import Way
 from jaxrnn.engine.scan import run_traced
-from jaxrnn.engine.split import split
-from jaxrnn.engine.trace import Loop
-from jaxrnn.engine.trajectory import Dynamics, along, frame_of
+from jaxrnn.engine.trajectory import Dynamics, along, frame_of, obstacle, step_by_step
 from jaxrnn.methods.base import Method, Problem
 
 
@@ -81,21 +76,6 @@ def _refuses(problem: Problem, _: Settings) -> str | None:
     return None if reason is None else f"{reason}: use methods.scan()"
 
 
-def obstacle(loop: Loop, name: str) -> str | None:
-    """Why the states of a loop cannot be one unknown of real numbers, or None if they can."""
-    if not isinstance(loop.length, int):
-        return "needs to know the number of steps, which here is a symbol"
-    parts = split(loop.step, loop.num_consts, loop.num_carry)
-    for eqn in (*loop.step.eqns, *parts.during.eqns):
-        if eqn.effects or (eqn in parts.during.eqns and is_pinned(eqn)):
-            where = f"{eqn.primitive.name} ({source(eqn)})"
-            return f"takes all steps at once; {name} has an equation that must run in its place: {where}"
-    for v in parts.carry:
-        if not jnp.issubdtype(dtype(v), jnp.floating):
-            return f"needs a carry of real numbers; {name} carries {v.aval.str_short()}"
-    return None
-
-
 class Diagnosis(NamedTuple):
     """How Newton's method went on one loop."""
 
@@ -117,7 +97,8 @@ def diagnose(
     """Reports iterations, residual and the largest Lyapunov exponent of a cell on its inputs.
 
     The exponent is that of the states the loop gives: log of the mean factor by which a small difference
-    grows in a step. Below 0 Newton's method needs few iterations, above 0 it cannot be quick.
+    grows in a step. Below 0 Newton's method needs few iterations, above 0 it cannot be quick; a reset,
+    which forgets all, makes it −∞.
 
     Args:
       cell, params, xs, carry: as for `jaxrnn.run`, and its other arguments.
@@ -135,11 +116,6 @@ def diagnose(
         raise TypeError(f"diagnose() needs a method made by methods.newton(), got {method}")
     found: list[Any] = []
 
-    def find(dynamics: Dynamics, inputs: Sequence[Any], start: Any) -> Any:
-        return solve(settings.newton, dynamics, inputs, start)
-
-    del find
-
     def note(problem: Problem, _: Any) -> tuple[Any, Any]:
         def runner(loop: Any, invariant: Any, init: Any, xs: Any) -> Any:
             dynamics = Dynamics(loop, frame_of(loop, settings.jacobian))
@@ -147,8 +123,6 @@ def diagnose(
             solution = iterate(settings.newton, dynamics, inputs, start)
             exact = Dynamics(loop, frame_of(loop, None))
             begin = exact.frame.pack(init)
-            from jaxrnn.engine.trajectory import step_by_step
-
             states = step_by_step(exact, inputs, begin)
             exponent = lyapunov(exact, inputs, begin, states).max()
             tolerance = settings.newton.tolerance_of(start.dtype)

@@ -179,6 +179,6 @@ def test_methods_are_parsed():
 
 
 def test_what_auto_chose_is_a_method_that_says_why():
-    method, choice = contenders.chosen(TINY)
+    method, because = contenders.chosen(TINY)
     assert method.name.startswith("scan(")
-    assert choice.because
+    assert because

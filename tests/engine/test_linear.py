@@ -1,6 +1,5 @@
 """The linear recurrence against `lax.scan`: values, derivatives of every order, transformations."""
 
-import warnings
 from functools import partial
 
 import jax
@@ -14,7 +13,13 @@ from jaxrnn.engine.linear import linear_recurrence
 from jaxrnn.engine.prefix import Way
 
 T, B, N = 23, 4, 3
-WAYS = {"tree": Way(1), "blocks": Way(3), "ragged": Way(5), "one by one": Way(1000), "device": Way()}
+WAYS = {
+    "tree": Way(1),
+    "blocks": Way(3),
+    "ragged": Way(5),
+    "one by one": Way(1000),
+    "device": Way(),
+}
 KINDS = {
     "diagonal": {"matrix": False},
     "backwards": {"matrix": False, "reverse": True},
@@ -64,7 +69,8 @@ def close(got, want, tolerance=1e-12):
 @pytest.mark.parametrize("way", WAYS)
 def test_is_the_loop_with_derivatives_of_every_kind(way, kind):
     args = operands(KINDS[kind]["matrix"])
-    got = jax.jit(lambda *a: all_derivatives(partial(linear_recurrence, way=WAYS[way], **KINDS[kind]), a))
+    solve = partial(linear_recurrence, way=WAYS[way], **KINDS[kind])
+    got = jax.jit(lambda *a: all_derivatives(solve, a))
     want = jax.jit(lambda *a: all_derivatives(partial(looped, **KINDS[kind]), a))
     close(got(*args), want(*args))
 
@@ -73,7 +79,8 @@ def test_is_the_loop_with_derivatives_of_every_kind(way, kind):
 @pytest.mark.parametrize(("matrix", "size"), [(False, 3), (True, 3), (True, 6)])
 def test_complex_and_what_never_changes(way, matrix, size):
     args = operands(matrix, jnp.complex128, times=1, size=size)
-    got = jax.jit(lambda *a: all_derivatives(partial(linear_recurrence, way=WAYS[way], matrix=matrix), a))
+    solve = partial(linear_recurrence, way=WAYS[way], matrix=matrix)
+    got = jax.jit(lambda *a: all_derivatives(solve, a))
     want = jax.jit(lambda *a: all_derivatives(partial(looped, matrix=matrix), a))
     close(got(*args), want(*args))
 
@@ -82,7 +89,8 @@ def test_complex_and_what_never_changes(way, matrix, size):
 def test_vmap(axes):
     args = operands(False)
     many = [
-        v if axis is None else jnp.stack([v, 2 * v], axis) for v, axis in zip(args, axes, strict=True)
+        v if axis is None else jnp.stack([v, 2 * v], axis)
+        for v, axis in zip(args, axes, strict=True)
     ]
     solve = partial(linear_recurrence, way=Way(4))
     got = jax.vmap(solve, in_axes=axes)(*many)
