@@ -130,6 +130,13 @@ CELLS = [
 ]
 MEMORY = [Case(cell, 16, 4096, 128, passes=("gradient",)) for cell in ("lstm", "gru")]
 
+# Linear recurrences, and for Newton's method nonlinear ones.
+LONG = [
+    *(Case(cell, 1, 65536, 64) for cell in ("min_gru", "rg_lru", "lru", "s5")),
+    *(Case("gru", 1, 4096, h) for h in (8, 16, 32)),
+    Case("indrnn", 1, 65536, 64),
+]
+
 # XLA takes minutes over a gradient of 64 steps in a row: one case shows it.
 UNROLL = [
     *(Case("lstm", b, 32, h) for b, h in ((1, 64), (8, 64), (8, 256), (32, 128))),

@@ -34,6 +34,11 @@ _UNROLLED = [
     *("scan:chunk=8", "scan:chunk=8:unroll=4"),
     *("scan:feature_major=True", "scan:hoist=False:feature_major=True"),
 ]
+_PARALLEL = (
+    *("auto", "scan", "scan:chunk=2048", "scan:backward='associative'"),
+    *("associative", "associative:block=1", f"associative:block={1 << 20}"),
+    *("associative:chunk=2048", "newton"),
+)
 _HOISTS = (
     *("scan", "scan:hoist=False", "scan:feature_major=True", "scan:hoist=False:feature_major=True"),
     *(f"scan:chunk={k}" for k in (16, 32, 128)),
@@ -65,8 +70,16 @@ SUITES = {
             name="methods",
             asks="Which method is fastest for each cell, and how much memory does it hold?",
             cases=[*cases.CELLS, *cases.MEMORY],
-            methods="auto,scan,scan:hoist=False,scan:chunk=16,scan:chunk=32:remat=True",
+            methods="auto,scan,scan:hoist=False,scan:chunk=16,scan:chunk=32:remat=True,associative",
             few_methods="auto,scan:chunk=8:remat=True",
+            seconds=3.0,
+        ),
+        Suite(
+            name="long",
+            asks="Over long sequences, does it pay to be parallel in time?",
+            cases=cases.LONG,
+            methods=",".join(_PARALLEL),
+            few_methods="auto,associative,newton",
             seconds=3.0,
         ),
         Suite(

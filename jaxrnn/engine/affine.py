@@ -42,7 +42,8 @@ def solved(
             values[v] = before(h, start[v], loop.reverse)
             last[v] = h[0 if loop.reverse else -1]
         # An output that is a leaf of the new carry, as often, need not be computed again.
-        made = {new[i]: h for i, h in zip(group.leaves, after, strict=True) if is_var(new[i])}
+        pairs = zip(group.leaves, after, strict=True)
+        made = {v: h for i, h in pairs if is_var(v := new[i])}
         values |= made
         streams |= {*leaves, *made}
     outs = _everywhere(part(step, step.invars, step.outvars[m:], step.eqns), values, streams, loop)

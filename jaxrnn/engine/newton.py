@@ -8,8 +8,8 @@ is solved by
 
 a linear recurrence for each iteration. After i iterations the first i states are exact; where the
 recurrence forgets, far fewer iterations are enough for all. Where it does not, the products of Jacobians
-explode on the way: they are damped by a factor k ≤ 1, which is halved while the residual grows. k = 0 is
-plain iteration of f.
+explode on the way: they are damped by a factor k ≤ 1, which is halved while the residual grows, and an
+iteration that overflows is not taken. k = 0 is plain iteration of f.
 """
 
 from collections.abc import Sequence
@@ -53,7 +53,8 @@ def iterate(newton: Newton, dynamics: Dynamics, inputs: Sequence[Any], start: An
     def residual(states: Any) -> Any:
         value = dynamics.next(inputs, before(states, start, reverse))
         error = jnp.abs(states - value) / (1 + jnp.abs(states))
-        return jnp.max(error, initial=0.0)
+        # XLA's maximum on a CPU may lose a NaN.
+        return jnp.max(jnp.where(jnp.isfinite(error), error, jnp.inf), initial=0.0)
 
     def unfinished(state: Any) -> Any:
         iteration, _, error, _ = state
@@ -66,9 +67,10 @@ def iterate(newton: Newton, dynamics: Dynamics, inputs: Sequence[Any], start: An
         a = damping * jacobian
         b = value - times(a, old, matrix)
         new = linear_recurrence(a, b, start, matrix=matrix, reverse=reverse, way=newton.way)
-        new = jnp.where(jnp.isfinite(new), new, value)
         found = residual(new)
         damping = jnp.where(found <= patience * error, jnp.minimum(2 * damping, 1), damping / 2)
+        usable = jnp.isfinite(found)
+        new, found = jnp.where(usable, new, states), jnp.where(usable, found, error)
         return iteration + 1, new, found, damping
 
     zeros = jnp.zeros_like(start, shape=(dynamics.loop.length, *start.shape))

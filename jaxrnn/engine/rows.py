@@ -30,9 +30,11 @@ def rows_of(loop: Recurrence) -> int | None:
                 env[v] if is_var(v) else Laid(jnp.asarray(value(env, v), dtype(v)))
                 for v in eqn.invars
             ]
-            found = {v.batch for v in operands} - {None}
-            results = translate(eqn, operands) if len(found) == 1 else None
-            if results is None or _moves_rows(eqn, *found) or any(r.batch is None for r in results):
+            found = {v.batch for v in operands if v.batch is not None}
+            results = None
+            if len(found) == 1 and not _moves_rows(eqn, *found):
+                results = translate(eqn, operands)
+            if results is None or any(r.batch is None for r in results):
                 apart.append(not found)
                 inputs = {v: env[v].with_last(None).array for v in reads(eqn)}
                 results = [Laid(array) for array in apply(step, eqn, inputs)]
