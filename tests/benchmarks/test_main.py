@@ -12,7 +12,12 @@ from benchmarks.rows import read, save
 from benchmarks.suites import SUITES
 
 
-@pytest.mark.parametrize("suite", SUITES)
+OFTEN = ("peers", "unroll", "long", "sweep")  # in every run of the tests
+
+
+@pytest.mark.parametrize(
+    "suite", [pytest.param(n, marks=[] if n in OFTEN else [pytest.mark.thorough]) for n in SUITES]
+)
 def test_quick_measures_and_reports(suite, tmp_path, capsys):
     assert main([suite, "--quick", "--out", str(tmp_path)]) == 0
     made = read(tmp_path / f"{suite}.jsonl")

@@ -9,8 +9,13 @@ from jaxrnn.testing import LAWS, check_cell, laws_of
 from jaxrnn.testing.transforms import TRANSFORMS
 from tests.laws.nesting import nested_cells, nested_layers
 
-# What compiles a nesting many times.
+# What compiles a nesting many times, and of that what every run of the tests does all the same.
 THOROUGH = {"every method agrees with lax", *TRANSFORMS}
+ALWAYS = {"every method agrees with lax", "inside shard_map"}
+NESTED = [
+    pytest.param(law, marks=[pytest.mark.thorough] if law in THOROUGH - ALWAYS else [])
+    for law in LAWS
+]
 
 
 def drawn(law):
@@ -25,7 +30,7 @@ def drawn(law):
     )
 
 
-@pytest.mark.parametrize("law", LAWS)
+@pytest.mark.parametrize("law", NESTED)
 def test_cells_inside_of_combinators(law):
     @drawn(law)
     @given(cell=nested_cells())
@@ -35,7 +40,7 @@ def test_cells_inside_of_combinators(law):
     keeps()
 
 
-@pytest.mark.parametrize("law", LAWS)
+@pytest.mark.parametrize("law", NESTED)
 def test_layers_of_layers(law):
     @drawn(law)
     @given(layer=nested_layers())
