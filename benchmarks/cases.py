@@ -124,7 +124,9 @@ CELLS = [
             *("janet", "cfn", "li_gru", "ctrnn", "cornn", "lmu"),
             *("antisymmetric_rnn", "gated_antisymmetric_rnn"),
             *("sru", "sru_v1", "qrnn", "causal_conv", "min_gru", "min_lstm", "hgrn", "real_hgrn"),
-            *("lru", "s4d", "s5", "selective_ssm", "rg_lru"),
+            *("lru", "s4d", "s5", "selective_ssm", "rg_lru", "slstm", "mlstm"),
+            *("linear_attention", "retention", "gated_linear_attention"),
+            *("delta_net", "gated_delta_net"),
         )
     ),
 ]

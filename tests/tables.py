@@ -35,11 +35,18 @@ CELLS = {
     "s5": cells.s5(5, state=8, blocks=2),
     "selective_ssm": cells.selective_ssm(5, state=3, rank=2),
     "rg_lru": cells.rg_lru(6, heads=2),
+    "slstm": cells.slstm(6, heads=2),
+    "mlstm": cells.mlstm(6, heads=2),
+    "linear_attention": cells.linear_attention(6, heads=2),
+    "retention": cells.retention(6, heads=2),
+    "gated_linear_attention": cells.gated_linear_attention(6, heads=2),
+    "delta_net": cells.delta_net(6, heads=2),
+    "gated_delta_net": cells.gated_delta_net(6, heads=2),
 }
 # One of each kind, which keeps all the laws in every run of the tests: a nonlinear one with two leaves,
-# one with a single leaf, a linear one that is complex. Of the others the laws are checked in brief, and in
-# full by `pytest -m ""`.
-REPRESENTATIVES = ("lstm", "gru", "lru")
+# one with a single leaf, a linear one that is complex, one with a parallel form of its own. Of the others
+# the laws are checked in brief, and in full by `pytest -m ""`.
+REPRESENTATIVES = ("lstm", "gru", "lru", "mlstm")
 
 METHODS = {
     "lax": methods.lax(),

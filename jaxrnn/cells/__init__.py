@@ -13,6 +13,10 @@ from jaxrnn.cells.cornn import CoRNNParams as CoRNNParams
 from jaxrnn.cells.cornn import cornn as cornn
 from jaxrnn.cells.ctrnn import CTRNNParams as CTRNNParams
 from jaxrnn.cells.ctrnn import ctrnn as ctrnn
+from jaxrnn.cells.delta_net import DeltaNetParams as DeltaNetParams
+from jaxrnn.cells.delta_net import GatedDeltaNetParams as GatedDeltaNetParams
+from jaxrnn.cells.delta_net import delta_net as delta_net
+from jaxrnn.cells.delta_net import gated_delta_net as gated_delta_net
 from jaxrnn.cells.elman import ElmanParams as ElmanParams
 from jaxrnn.cells.elman import JordanParams as JordanParams
 from jaxrnn.cells.elman import elman as elman
@@ -37,6 +41,13 @@ from jaxrnn.cells.layer_norm import layer_norm_gru as layer_norm_gru
 from jaxrnn.cells.layer_norm import layer_norm_lstm as layer_norm_lstm
 from jaxrnn.cells.li_gru import LiGRUParams as LiGRUParams
 from jaxrnn.cells.li_gru import li_gru as li_gru
+from jaxrnn.cells.linear_attention import GatedLinearAttentionParams as GatedLinearAttentionParams
+from jaxrnn.cells.linear_attention import LinearAttentionCarry as LinearAttentionCarry
+from jaxrnn.cells.linear_attention import LinearAttentionParams as LinearAttentionParams
+from jaxrnn.cells.linear_attention import RetentionParams as RetentionParams
+from jaxrnn.cells.linear_attention import gated_linear_attention as gated_linear_attention
+from jaxrnn.cells.linear_attention import linear_attention as linear_attention
+from jaxrnn.cells.linear_attention import retention as retention
 from jaxrnn.cells.lmu import LMUCarry as LMUCarry
 from jaxrnn.cells.lmu import LMUParams as LMUParams
 from jaxrnn.cells.lmu import lmu as lmu
@@ -66,3 +77,9 @@ from jaxrnn.cells.ssm import S4DParams as S4DParams
 from jaxrnn.cells.ssm import S5Params as S5Params
 from jaxrnn.cells.ssm import s4d as s4d
 from jaxrnn.cells.ssm import s5 as s5
+from jaxrnn.cells.xlstm import MLSTMCarry as MLSTMCarry
+from jaxrnn.cells.xlstm import MLSTMParams as MLSTMParams
+from jaxrnn.cells.xlstm import SLSTMCarry as SLSTMCarry
+from jaxrnn.cells.xlstm import SLSTMParams as SLSTMParams
+from jaxrnn.cells.xlstm import mlstm as mlstm
+from jaxrnn.cells.xlstm import slstm as slstm
