@@ -59,6 +59,16 @@ def test_a_bare_step_function():
     assert found.choice == methods.scan()
 
 
+def test_leaves_that_are_solved_one_after_another_are_named_in_order():
+    def step(carry, x):
+        slow, gated = carry
+        return (0.9 * slow + x, jnp.tanh(slow) * gated + x), gated
+
+    found = jaxrnn.explain(step, (jnp.zeros(4), jnp.zeros(4)), jnp.ones((9, 4)))
+    assert "elementwise affine" in str(found)
+    assert "each leaf given those before it: h[0], h[1]" in str(found)
+
+
 def test_a_refusal_is_printed_with_its_reason():
     def step(h, x):
         jax.debug.print("{}", x)

@@ -8,7 +8,7 @@ a = 1, b = 0, and put back is a = 0.
 """
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -20,7 +20,29 @@ from jaxrnn.engine.recurrence import Recurrence
 from jaxrnn.engine.split import between
 from jaxrnn.engine.structure import Kind
 from jaxrnn.engine.timewise import all_times, timed
-from jaxrnn.engine.triangle import Group, groups_of
+from jaxrnn.engine.triangle import groups_of
+
+
+class Known(NamedTuple):
+    """The values of a step that are known so far; those of `streams` at each time step."""
+
+    values: dict[Var, Any]
+    streams: set[Var]
+    length: int
+
+    def add(self, streams: dict[Var, Any]) -> None:
+        self.values.update(streams)
+        self.streams.update(streams)
+
+    def everywhere(self, step: Jaxpr, wanted: Sequence[Any]) -> list[Any]:
+        """What a step makes at every time step."""
+        body = part(step, self.values, wanted, between(step.eqns, self.values, wanted))
+        outs = all_times(body, list(self.values.values()), self.streams)
+        in_time = timed(body, self.streams)
+        return [
+            out if v in in_time else jnp.broadcast_to(out, (self.length, *jnp.shape(out)))
+            for v, out in zip(wanted, outs, strict=True)
+        ]
 
 
 def solved(
@@ -29,88 +51,55 @@ def solved(
     """The last carry and the outputs of a loop of which every group of leaves is affine."""
     step, n, m = loop.step, loop.num_invariant, loop.num_carry
     carry, new = step.invars[n : n + m], step.outvars[:m]
-    values = dict(zip(step.invars[:n], invariant, strict=True))
-    values |= zip(step.invars[n + m :], xs, strict=True)
-    streams = set(step.invars[n + m :])
+    known = Known(dict(zip(step.invars[:n], invariant, strict=True)), set(), loop.length)
+    known.add(dict(zip(step.invars[n + m :], xs, strict=True)))
     start = dict(zip(carry, init, strict=True))
     last: dict[Var, Any] = {}
     for group in groups_of(step, carry, new):
-        leaves = [carry[i] for i in group.leaves]
-        wanted = part(step, step.invars, [new[i] for i in group.leaves], step.eqns)
-        after = _leaves_after(way, loop, group, wanted, leaves, values, streams, start)
+        leaves, wanted = [carry[i] for i in group.leaves], [new[i] for i in group.leaves]
+        if group.found.kind is Kind.FREE:
+            after = known.everywhere(step, wanted)
+        else:
+            first = [start[v] for v in leaves]
+            a, b = _coefficients(step, leaves, wanted, first, known)
+            matrix = len(leaves) > 1
+            h = linear_recurrence(a, b, _stack(first), matrix=matrix, reverse=loop.reverse, way=way)
+            after = _apart(h, leaves) if matrix else [h]
         for v, h in zip(leaves, after, strict=True):
-            values[v] = before(h, start[v], loop.reverse)
+            known.add({v: before(h, start[v], loop.reverse)})
             last[v] = h[0 if loop.reverse else -1]
         # An output that is a leaf of the new carry, as often, need not be computed again.
-        pairs = zip(group.leaves, after, strict=True)
-        made = {v: h for i, h in pairs if is_var(v := new[i])}
-        values |= made
-        streams |= {*leaves, *made}
-    outs = _everywhere(part(step, step.invars, step.outvars[m:], step.eqns), values, streams, loop)
-    return [last[v] for v in carry], outs
+        known.add({v: h for v, h in zip(wanted, after, strict=True) if is_var(v)})
+    return [last[v] for v in carry], known.everywhere(step, step.outvars[m:])
 
 
-def _leaves_after(
-    way: Way,
-    loop: Recurrence,
-    group: Group,
-    wanted: Jaxpr,
-    leaves: Sequence[Var],
-    values: dict[Var, Any],
-    streams: set[Var],
-    start: dict[Var, Any],
-) -> list[Any]:
-    """What a group of leaves is after each time step."""
-    if group.found.kind is Kind.FREE:
-        return _everywhere(wanted, values, streams, loop)
-    first = [start[v] for v in leaves]
-    given = [v for v in wanted.invars if v in values]
-    one_step = [values[v][0] if v in streams else values[v] for v in given]
+def _coefficients(
+    step: Jaxpr, leaves: Sequence[Var], wanted: Sequence[Any], first: Sequence[Any], known: Known
+) -> tuple[Any, Any]:
+    """The a and b of some leaves; what never changes has time 1."""
+    given = list(known.values)
+    body = part(step, [*given, *leaves], wanted, needed(step.eqns, wanted))
+    values = known.values.values()
+    one_step = [x[0] if v in known.streams else x for v, x in zip(given, values, strict=True)]
 
-    def coefficients(first: list[Any], *known: Any) -> tuple[Any, Any]:
-        env = dict(zip(given, known, strict=True))
-        known_and_leaves = [*given, *leaves]
-        body = part(wanted, known_and_leaves, wanted.outvars, needed(wanted.eqns, wanted.outvars))
+    def at_one_step(*values: Any) -> tuple[Any, Any]:
         nothing = [jnp.zeros_like(v) for v in first]
-        at_zero, push = jax.linearize(
-            lambda *c: evaluate(body, *(env[v] for v in given), *c), *nothing
-        )
-        units = [
+        at_zero, push = jax.linearize(lambda *c: evaluate(body, *values, *c), *nothing)
+        columns = [
             push(*(jnp.ones_like(v) if i == j else v for j, v in enumerate(nothing)))
             for i in range(len(nothing))
         ]
-        return _stack_matrix(units), _stack(at_zero)
+        return _matrix(columns), _stack(at_zero)
 
-    traced = jax.make_jaxpr(coefficients)(first, *one_step)
+    traced = jax.make_jaxpr(at_one_step)(*one_step)
     jaxpr = traced.jaxpr
-    inputs = jaxpr.invars[len(first) :]
-    moving = {v for v, old in zip(inputs, given, strict=True) if old in streams}
-    known = [*traced.consts, *first, *(values[v] for v in given)]
-    body = part(jaxpr, [*jaxpr.constvars, *jaxpr.invars], jaxpr.outvars, jaxpr.eqns)
-    a, b = all_times(body, known, moving)
-    in_time = timed(jaxpr, moving)
-    a, b = (v if out in in_time else v[None] for v, out in zip((a, b), jaxpr.outvars, strict=True))
-    b = jnp.broadcast_to(b, (loop.length, *b.shape[1:]))
-    h = linear_recurrence(
-        a, b, _stack(first), matrix=len(leaves) > 1, reverse=loop.reverse, way=way
-    )
-    if len(leaves) == 1:
-        return [h]
-    return [h[..., i].reshape(loop.length, *shape(v)) for i, v in enumerate(leaves)]
-
-
-def _everywhere(
-    jaxpr: Jaxpr, values: dict[Var, Any], streams: set[Var], loop: Recurrence
-) -> list[Any]:
-    """The outputs of a jaxpr at every time step, from those of its values that are known."""
-    given = list(values)
-    body = part(jaxpr, given, jaxpr.outvars, between(jaxpr.eqns, given, jaxpr.outvars))
-    outs = all_times(body, [values[v] for v in given], streams.intersection(given))
-    in_time = timed(body, streams.intersection(given))
-    return [
-        out if v in in_time else jnp.broadcast_to(out, (loop.length, *jnp.shape(out)))
-        for v, out in zip(jaxpr.outvars, outs, strict=True)
-    ]
+    inputs = [*jaxpr.constvars, *jaxpr.invars]
+    streams = {v for v, old in zip(jaxpr.invars, given, strict=True) if old in known.streams}
+    whole = part(jaxpr, inputs, jaxpr.outvars, jaxpr.eqns)
+    outs = all_times(whole, [*traced.consts, *values], streams)
+    moving = timed(whole, streams)
+    a, b = (o if v in moving else o[None] for v, o in zip(jaxpr.outvars, outs, strict=True))
+    return a, jnp.broadcast_to(b, (known.length, *b.shape[1:]))
 
 
 def _stack(leaves: Sequence[Any]) -> Any:
@@ -122,7 +111,11 @@ def _stack(leaves: Sequence[Any]) -> Any:
     return jnp.stack(leaves, axis=-1)
 
 
-def _stack_matrix(units: Sequence[Sequence[Any]]) -> Any:
+def _apart(h: Any, leaves: Sequence[Var]) -> list[Any]:
+    return [h[..., i].reshape(len(h), *shape(v)) for i, v in enumerate(leaves)]
+
+
+def _matrix(columns: Sequence[Sequence[Any]]) -> Any:
     """∂new/∂old of each element: [..., new, old]."""
-    columns = [_stack(column) for column in units]
-    return columns[0] if len(columns) == 1 else jnp.stack(columns, axis=-1)
+    stacked = [_stack(column) for column in columns]
+    return stacked[0] if len(stacked) == 1 else jnp.stack(stacked, axis=-1)

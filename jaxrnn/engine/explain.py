@@ -8,9 +8,10 @@ from jaxrnn.engine.cost import Cost
 from jaxrnn.engine.jaxprs import Atom, Eqn, Jaxpr, Var, is_float, is_var, reads, source
 from jaxrnn.engine.recurrence import Recurrence
 from jaxrnn.engine.split import Parts, split
-from jaxrnn.engine.structure import Structure, find
+from jaxrnn.engine.structure import Kind, Structure, find
 from jaxrnn.engine.taps import taps_of
 from jaxrnn.engine.trace import Loop
+from jaxrnn.engine.triangle import first_obstacle, groups_of
 
 WIDTH = 80
 _INFIX = {"dot_general": "·", "add": "+", "add_any": "+", "sub": "-", "mul": "*", "div": "/"}
@@ -108,9 +109,16 @@ class Plan(NamedTuple):
         return ", ".join(f"{self.name(v)} {_type(v)}" for v in variables)
 
     def _structure(self) -> list[str]:
-        kind = str(self.structure.kind)
-        reason = self.structure.reason
-        return ["", "structure", *_wrapped(kind, f"because of {reason}" if reason else "")]
+        kind, reason = self.structure.kind, self.structure.reason
+        because = f"because of {reason}" if reason else ""
+        groups = groups_of(self.parts.during, self.parts.carry, self.parts.next_carry)
+        if kind > Kind.AFFINE and first_obstacle(self.parts.during, groups) is None:
+            kind = Kind.AFFINE
+            leaves = [
+                " with ".join(self.name(self.parts.carry[i]) for i in g.leaves) for g in groups
+            ]
+            because = f"each leaf given those before it: {', '.join(leaves)}"
+        return ["", "structure", *_wrapped(str(kind), because)]
 
 
 def _differentiable(parts: Parts) -> list[Var]:

@@ -66,7 +66,7 @@ def close(got, want, tolerance=1e-12):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("way", ["tree", "ragged", "one by one"])
 def test_is_the_loop_with_derivatives_of_every_kind(way, kind):
     args = operands(KINDS[kind]["matrix"])
     solve = partial(linear_recurrence, way=WAYS[way], **KINDS[kind])

@@ -61,9 +61,12 @@ AFFINE = {
 }
 
 
-@pytest.mark.parametrize("name", AFFINE)
+WHOLE, CHUNKS = methods.associative(), methods.associative(chunk=1000, block=1)
+
+
 @pytest.mark.parametrize(
-    "method", [methods.associative(), methods.associative(chunk=1000, block=1)]
+    ("name", "method"),
+    [*((name, WHOLE) for name in AFFINE), *((name, CHUNKS) for name in ("min_gru", "lru", "qrnn"))],
 )
 def test_sixteen_thousand_steps_with_masks_and_resets(name, method):
     cell = AFFINE[name]
