@@ -7,24 +7,25 @@ Time is cut into chunks. Products of matrices sum up each chunk for itself: what
 what the chunk wrote, how they read the memory from before it, and what the chunk does to that memory.
 A short scan over the chunks then finds the memories at their borders.
 
-Decays are multiplied and never divided, by halves of a chunk: what is left of s at t is what is left
-of s at a border between them, times what is left of that at t. So nothing overflows, and no digit is
-lost. A decay of 0 is a wall that nothing passes: that is what a reset is. It must hold for NaN and Inf
-too. So what is behind a wall is selected away before it is multiplied, for the sake of gradients, and
-after; and steps that would write what is not finite write nothing, their outputs being NaN until the
-next reset, as they are step by step.
+A decay of 0 is a wall that nothing passes: that is what a reset is. It must hold for NaN and Inf too.
+So what is behind a wall is selected away before it is multiplied, for the sake of gradients, and after;
+and steps that would write what is not finite write nothing, their outputs being NaN until the next
+reset, as they are step by step.
 """
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-CHUNK = 64  # steps
-TOGETHER = (
-    1 << 20
-)  # numbers in the products [chunk, chunk] of the chunks that are summed up together
+from jaxrnn.cells.halves import across, assembled, halving, remaining, transposed
+
+# Steps of a chunk. With K of them, products within chunks cost what those with memories [K, V] do.
+CHUNK = range(16, 65)
+# Numbers in the products [chunk, chunk] of the chunks that are summed up together.
+TOGETHER = 1 << 20
 
 
 class Writes(NamedTuple):
@@ -43,9 +44,7 @@ class Summary(NamedTuple):
     own: jax.Array  # [..., chunk, V]
     queries: jax.Array  # [..., chunk, K]
     sees: jax.Array  # [..., chunk, 1], which of its steps have no wall between S and them
-    keep: (
-        jax.Array
-    )  # [..., K, K] to multiply with as a matrix, or [..., K or 1, 1] number by number
+    keep: jax.Array  # [..., K, K], a matrix, or [..., K or 1, 1] to multiply with number by number
     passes: jax.Array  # [..., K or 1, 1], what of S has no wall before it in the whole chunk
     write: jax.Array  # [..., K, V]
 
@@ -69,7 +68,7 @@ def linear(
       decay: aₜ in [0, 1], [T, *batch, heads], or [T, *batch, heads, K] with one for each key channel;
         1 if None.
       valid, resets: bool [T, *batch] or None.
-      chunk: how many steps are taken together, rounded up to a power of two; 64 if None.
+      chunk: how many steps are taken together, rounded up to a power of two; K if None, in 16 … 64.
 
     Returns:
       S after the last step, and y [T, *batch, heads, V].
@@ -107,16 +106,30 @@ def delta(
 
 
 def _by_head(writes: Writes) -> Summary:
-    """One decay for a head: an attention matrix, weighted by what time leaves."""
-    q, k, v, decay, _ = writes
-    left, since, until = _left(decay)
+    """One decay for a head: a matrix of attention, times what time leaves."""
+    halves, since, until = halving(writes.decay)
+    left = assembled(jnp.ones_like(writes.decay), halves, remaining)
+    attention = jnp.where(left > 0, writes.q @ transposed(writes.k), 0) * left
+    return _added(writes, attention, since, until)
+
+
+def _by_channel(writes: Writes) -> Summary:
+    """A decay for each key channel: attention across the border of two halves is one product."""
+    q, k = writes.q, writes.k
+    halves, since, until = halving(writes.decay)
+    attention = assembled((q * k).sum(-1, keepdims=True), halves, partial(across, q, k))
+    return _added(writes, attention, since, until)
+
+
+def _added(writes: Writes, attention: jax.Array, since: jax.Array, until: jax.Array) -> Summary:
+    last = transposed(since[..., -1:, :])
     return Summary(
-        own=_products(q, k, left) @ v,
-        queries=q * since,
-        sees=since > 0,
-        keep=since[..., -1:, :],
-        passes=since[..., -1:, :] > 0,
-        write=_transposed(k * until) @ v,
+        own=attention @ writes.v,
+        queries=writes.q * since,
+        sees=(since > 0).any(-1, keepdims=True),
+        keep=last,
+        passes=last > 0,
+        write=transposed(writes.k * until) @ writes.v,
     )
 
 
@@ -125,101 +138,30 @@ def _by_delta(writes: Writes) -> Summary:
 
         uₜ + βₜ Σₛ₍ₛ﹤ₜ₎ aₛ₊₁ … aₜ (kₜ·kₛ) uₛ = βₜ vₜ − βₜ a₁ … aₜ Sᵀ kₜ
 
-    It is solved for both of the right-hand side, u = values − keys S; the rest is as for a head.
+    Solved for both of the right-hand side, u = values − keys S, it leaves a linear memory that is given
+    values and keys. The inverse is found by halves: [A 0; C B]⁻¹ has −B⁻¹ C A⁻¹ in its corner.
     """
     q, k, v, decay, beta = writes
-    left, since, until = _left(decay)
-    system = jnp.tril(beta * _products(k, k, left), -1)
-    sides = jnp.concatenate([beta * v, beta * since * k], axis=-1)
-    solved = jax.lax.linalg.triangular_solve(
-        system, sides, left_side=True, lower=True, unit_diagonal=True
-    )
-    values, keys = jnp.split(solved, [v.shape[-1]], axis=-1)
-    attention = _products(q, k, left)
-    last, kept = since[..., -1:, :], _transposed(k * until)
-    return Summary(
-        own=attention @ values,
-        queries=q * since - attention @ keys,
-        sees=since > 0,
-        keep=last * jnp.eye(k.shape[-1], dtype=k.dtype) - kept @ keys,
-        passes=last > 0,
-        write=kept @ values,
-    )
+    halves, since, _ = halving(decay)
 
+    def corner(after, before, early, late):
+        return -late @ across(beta * k, k, after, before) @ early
 
-def _by_channel(writes: Writes) -> Summary:
-    """A decay for each key channel: the later half of a block reads the earlier one by their border."""
-    q, k, v, decay, _ = writes
-    halves, since, until = _halving(decay)
-    own = (q * k).sum(-1, keepdims=True) * v
-    for after, before in halves:
-        early, late = _halves(own, after.shape[-2])
-        (k_0, _), (_, q_1) = _halves(k, after.shape[-2]), _halves(q, after.shape[-2])
-        weights = (q_1 * after) @ _transposed(k_0 * before)
-        own = _whole(early, late + weights @ _halves(v, after.shape[-2])[0])
-    last = _transposed(since[..., -1:, :])
-    return Summary(
+    inverse = assembled(jnp.ones_like(beta), halves, corner)
+    both = inverse @ jnp.concatenate([beta * v, beta * since * k], axis=-1)
+    found = _by_head(Writes(q, k, both, decay))
+    own, read = jnp.split(found.own, [v.shape[-1]], axis=-1)
+    write, erase = jnp.split(found.write, [v.shape[-1]], axis=-1)
+    return found._replace(
         own=own,
-        queries=q * since,
-        sees=(since > 0).any(-1, keepdims=True),
-        keep=last,
-        passes=last > 0,
-        write=_transposed(k * until) @ v,
+        queries=found.queries - read,
+        keep=found.keep * jnp.eye(k.shape[-1], dtype=k.dtype) - erase,
+        write=write,
     )
-
-
-def _left(decay: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """What is left at t of what was written at s, [..., chunk, chunk], of 1 before, of s at the end."""
-    halves, since, until = _halving(decay)
-    left = jnp.ones_like(decay)[..., None]  # [..., blocks, 1, 1]
-    for after, before in halves:
-        early, late = left[..., ::2, :, :], left[..., 1::2, :, :]
-        above = jnp.concatenate([early, jnp.zeros_like(early)], axis=-1)
-        below = jnp.concatenate([after * _transposed(before), late], axis=-1)
-        left = jnp.concatenate([above, below], axis=-2)
-    return left[..., 0, :, :], since, until
-
-
-def _products(q: jax.Array, k: jax.Array, left: jax.Array) -> jax.Array:
-    """qₜ·kₛ times what is left of it."""
-    return jnp.where(left > 0, q @ _transposed(k), 0) * left
-
-
-def _halving(
-    decay: jax.Array,
-) -> tuple[list[tuple[jax.Array, jax.Array]], jax.Array, jax.Array]:
-    """The products of decays to the borders of blocks, [..., blocks, steps, features].
-
-    For blocks of 2, 4, 8, … steps: from the border between a block's halves to each step of the later
-    half, and from each step of the earlier half to that border. Last, from the start of the chunk to
-    each of its steps, and from each to the end.
-    """
-    since, until, halves = decay, jnp.ones_like(decay), []
-    while (half := 1 << len(halves)) < decay.shape[-2]:
-        (since_0, since_1), (until_0, until_1) = _halves(since, half), _halves(until, half)
-        halves.append((since_1, until_0))
-        since = _whole(since_0, since_1 * since_0[..., -1:, :])
-        until = _whole(until_0 * since_1[..., -1:, :], until_1)
-    return halves, since, until
-
-
-def _halves(a: jax.Array, half: int) -> tuple[jax.Array, jax.Array]:
-    """The earlier and the later halves of all blocks, [..., blocks, half, features]."""
-    a = a.reshape(*a.shape[:-2], a.shape[-2] // (2 * half), 2, half, a.shape[-1])
-    return a[..., 0, :, :], a[..., 1, :, :]
-
-
-def _whole(early: jax.Array, late: jax.Array) -> jax.Array:
-    a = jnp.stack([early, late], axis=-3)
-    return a.reshape(*a.shape[:-4], a.shape[-4] * 2 * a.shape[-2], a.shape[-1])
 
 
 def _column(a: jax.Array | None) -> jax.Array | None:
     return None if a is None else a[..., None]
-
-
-def _transposed(a: jax.Array) -> jax.Array:
-    return jnp.swapaxes(a, -1, -2)
 
 
 def _run(
@@ -253,7 +195,7 @@ def _run(
 
     # Zeros of what is written vary over the mesh axes that it varies over, and so does the memory then.
     first = memory + jnp.zeros_like(held.k, shape=memory.shape)
-    if count == 1:
+    if count == 1:  # else gradients sum up a group of chunks anew: only memories are kept
         one = jax.tree.map(lambda a: a[0], chunks)
         last, ys = through(first, one)
         ys = ys[None]
@@ -296,7 +238,8 @@ def _held(
 
 def _chunks(writes: Writes, length: int, chunk: int | None) -> tuple[int, Writes]:
     """[count, together, *batch, heads, chunk, features], filled up with steps that do nothing."""
-    size = 1 << (min(chunk or CHUNK, length) - 1).bit_length()
+    chunk = chunk or max(CHUNK[0], min(CHUNK[-1], writes.k.shape[-1]))
+    size = 1 << (min(chunk, length) - 1).bit_length()
     needed = -(-length // size)
     rows = writes.v[0, ..., 0].size
     together = max(1, min(needed, TOGETHER // max(1, rows * size * size)))

@@ -89,7 +89,9 @@ def mlstm(
         return i, jax.nn.log_sigmoid(f), parts.sigmoid(o), q, k / rows**0.5, v
 
     def output(o, numerator, product, m):
-        bound = jnp.exp(-m)[..., None]
+        # So far below 0 that exp(−m) would overflow, what it divides is 0 in any case.
+        lowest = -0.9 * jnp.log(jnp.finfo(m.dtype).max).astype(m.dtype)
+        bound = jnp.exp(-jnp.maximum(m, lowest))[..., None]
         return o * joined(divided(numerator, jnp.maximum(jnp.abs(product), bound)))
 
     def step(
