@@ -110,10 +110,8 @@ def mlstm(
             i, f = jnp.where(valid[..., None], i, -jnp.inf), jnp.where(valid[..., None], f, 0)
         before, m = maxima(carry.m, f, i, resets)
         both = jnp.concatenate([carry.c, carry.n[..., None]], axis=-1)
-        k, v = (
-            jnp.exp(i - m)[..., None] * k,
-            jnp.concatenate([v, jnp.ones_like(v[..., :1])], axis=-1),
-        )
+        k = jnp.exp(i - m)[..., None] * k
+        v = jnp.concatenate([v, jnp.ones_like(v[..., :1])], axis=-1)
         options = {"valid": valid, "resets": resets, "chunk": chunk}
         both, y = memory.linear(both, q, k, v, jnp.exp(f + before - m), **options)
         last = m[-1] if len(m) else carry.m
