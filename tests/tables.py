@@ -44,8 +44,8 @@ CELLS = {
     "gated_delta_net": cells.gated_delta_net(6, heads=2),
 }
 # One of each kind, which keeps all the laws in every run of the tests: a nonlinear one with two leaves,
-# one with a single leaf, a linear one that is complex, one with a parallel form of its own. Of the others
-# the laws are checked in brief, and in full by `pytest -m ""`.
+# one with a single leaf, a linear one that is complex, one with a parallel form of its own. Of the
+# others the laws are checked in brief, and in full by `pytest -m ""`.
 REPRESENTATIVES = ("lstm", "gru", "lru", "mlstm")
 
 METHODS = {

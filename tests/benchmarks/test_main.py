@@ -102,7 +102,7 @@ def test_list_names_every_case(capsys):
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        (["methods", "--methods", ","], "name at least one, there are auto, lax, scan"),
+        (["methods", "--methods", ","], "there are associative, auto, lax, newton, scan"),
         (["methods", "--methods", "scam"], "no method is called 'scam'"),
         (["methods", "--methods", "scan:chonk=3"], "no option 'chonk'"),
         (["methods", "--methods", "scan:chunk=__import__('os')"], "is no number"),

@@ -9,13 +9,14 @@ from jaxrnn.testing import LAWS, check_cell, laws_of
 from jaxrnn.testing.transforms import TRANSFORMS
 from tests.laws.nesting import nested_cells, nested_layers
 
-# What compiles a nesting many times, and of that what every run of the tests does all the same.
+# What compiles a nesting many times.
 THOROUGH = {"every method agrees with lax", *TRANSFORMS}
-ALWAYS = {"every method agrees with lax", "inside shard_map"}
-NESTED = [
-    pytest.param(law, marks=[pytest.mark.thorough] if law in THOROUGH - ALWAYS else [])
-    for law in LAWS
-]
+
+
+def laws_besides(often):
+    """All laws; those that compile the most, but for `often`, on demand only."""
+    late = THOROUGH - often
+    return [pytest.param(n, marks=[pytest.mark.thorough] if n in late else []) for n in LAWS]
 
 
 def drawn(law):
@@ -30,7 +31,7 @@ def drawn(law):
     )
 
 
-@pytest.mark.parametrize("law", NESTED)
+@pytest.mark.parametrize("law", laws_besides({"every method agrees with lax"}))
 def test_cells_inside_of_combinators(law):
     @drawn(law)
     @given(cell=nested_cells())
@@ -40,7 +41,7 @@ def test_cells_inside_of_combinators(law):
     keeps()
 
 
-@pytest.mark.parametrize("law", NESTED)
+@pytest.mark.parametrize("law", laws_besides({"inside shard_map"}))
 def test_layers_of_layers(law):
     @drawn(law)
     @given(layer=nested_layers())
