@@ -93,4 +93,6 @@ class InJax:
 
 def _exact(leaf: Any) -> Any:
     floating = jnp.issubdtype(leaf.dtype, jnp.floating)
+    if np.iscomplexobj(leaf):
+        return np.asarray(leaf).astype(np.complex128)
     return np.asarray(leaf).astype(np.float64) if floating else leaf

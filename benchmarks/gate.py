@@ -61,6 +61,6 @@ def _relative(a: np.ndarray, b: np.ndarray) -> float:
     if a.shape != b.shape:
         return float("inf")
     scale = np.linalg.norm(b)
-    distance = np.linalg.norm(a.astype(np.float64) - b)
+    distance = np.linalg.norm(a.astype(np.complex128 if np.iscomplexobj(a) else np.float64) - b)
     found = float(distance / scale if scale else distance)
     return float("inf") if np.isnan(found) else found

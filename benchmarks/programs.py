@@ -23,8 +23,9 @@ def forward(apply: Apply) -> Program:
 
     def program(params: Any, inputs: Any) -> Any:
         outputs = apply(params, inputs)
-        # Squares, so that the gradient that enters the backward loop is no constant.
-        loss = sum(jnp.mean(jnp.square(v)) for v in jax.tree.leaves(outputs))
+        # Squares, so that the gradient that enters the backward loop is no constant; a carry may be
+        # complex.
+        loss = sum(jnp.mean(jnp.square(v).real) for v in jax.tree.leaves(outputs))
         return loss, outputs
 
     return program
