@@ -8,7 +8,7 @@ from jax.sharding import Mesh
 from jaxrnn.engine.affine import solved
 from jaxrnn.engine.jaxprs import source
 from jaxrnn.engine.loop import Options
-from jaxrnn.engine.prefix import Way
+from jaxrnn.engine.prefix import DEFAULT, Way
 from jaxrnn.engine.scan import run_traced
 from jaxrnn.engine.split import split
 from jaxrnn.engine.trace import Loop
@@ -36,7 +36,7 @@ def associative(
     one after another), and for leaves that need each other. Masks and resets are part of a and b. What
     comes before and after the recurrence runs for all time steps at once; the gradient is such a
     recurrence again, and keeps no more than a and the carries. A cell that has a `parallel` form of its
-    own runs by that.
+    own runs by that, unless blocks or a mesh are asked for.
 
     Args:
       chunk: how many steps to take at a time, one chunk after the other, None for all of them: less
@@ -75,14 +75,15 @@ def associative(
 
 
 def _run(problem: Problem, settings: Settings) -> tuple[Any, Any]:
-    if problem.parallel is not None:
+    if problem.parallel is not None and settings.way == DEFAULT:
         return problem.parallel(settings.chunk)
     options = Options(chunk=settings.chunk)
     return run_traced(problem.traced, problem.reverse, options, partial(solved, settings.way))
 
 
-def _refuses(problem: Problem, _: Settings) -> str | None:
-    if problem.parallel is not None or problem.traced.loop is None:
+def _refuses(problem: Problem, settings: Settings) -> str | None:
+    own = problem.parallel is not None and settings.way == DEFAULT
+    if own or problem.traced.loop is None:
         return None
     reason = obstacle(problem.traced.loop, problem.name)
     return None if reason is None else f"{reason}: use methods.scan() or methods.newton()"

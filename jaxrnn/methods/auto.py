@@ -15,9 +15,9 @@ LSTM of 8 rows, 1.05 to 1.15 times; others won some and lost some. With 12 rows,
 vector, it lost; with padding it made no difference.
 
 A linear recurrence is scanned on a CPU: the loop reads each input once, and XLA makes one kernel of a
-small one, so that solving it in parallel, which reads all of it twice, was slower forward and gained
-little with gradients (64 channels, 65,536 steps). A cell's own parallel form, which is made of products
-of matrices, is taken wherever there is one.
+small one, so that solving it in parallel, which reads all of it twice, was slower forward in the few
+trials we made. With gradients it won some; `tune` finds out, and rows of `benchmarks long` shall decide.
+A cell's own parallel form, which is made of products of matrices, is taken wherever there is one.
 """
 
 import math

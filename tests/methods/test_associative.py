@@ -153,6 +153,15 @@ def test_nan_does_not_survive_a_reset_nor_reach_a_gradient(method):
     close(got, want, 1e-12)
 
 
+def test_blocks_are_not_asked_for_in_vain():
+    """The form of a cell of its own has no blocks and no mesh: they are kept to, or refused."""
+    cell = cells.mlstm(4)
+    xs, _ = data(5)
+    params = cell.init(jax.random.key(0), xs[0])
+    with pytest.raises(NotImplementedError, match=r"mlstm\(4\) applies"):
+        jaxrnn.run(cell, params, xs, method=methods.associative(block=2))
+
+
 def mesh_of(times, rows):
     kinds = (jax.sharding.AxisType.Auto,) * 2
     return jax.make_mesh((times, rows), ("time", "rows"), kinds)
