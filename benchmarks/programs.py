@@ -23,12 +23,14 @@ def forward(apply: Apply) -> Program:
 
     def program(params: Any, inputs: Any) -> Any:
         outputs = apply(params, inputs)
-        # Squares, so that the gradient that enters the backward loop is no constant; a carry may be
-        # complex.
-        loss = sum(jnp.mean(jnp.square(v).real) for v in jax.tree.leaves(outputs))
-        return loss, outputs
+        return loss(outputs), outputs
 
     return program
+
+
+def loss(outputs: Any) -> jax.Array:
+    """Σ mean |v|² over carry and outputs: squares, so that no constant enters the backward loop."""
+    return sum(jnp.mean((v * jnp.conj(v)).real) for v in jax.tree.leaves(outputs))
 
 
 def gradient(apply: Apply) -> Program:

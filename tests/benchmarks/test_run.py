@@ -76,6 +76,14 @@ def test_a_peer_that_is_wrong_in_its_gradient_alone_is_never_timed(timed, monkey
     assert reasons["flax.nnx"] == "absent: not here"
 
 
+@pytest.mark.parametrize("cell", ["lru", "s5"])
+def test_a_complex_carry_has_a_real_loss_and_passes_the_gate(cell):
+    case = replace(TINY, cell=cell)
+    made = list(run_case(SUITES["long"], case, [methods.associative()], ONCE))
+    assert [row["reason"] for row in made] == [None] * len(made)
+    assert max(row["error"] for row in made) < 1e-5
+
+
 def test_a_refusal_is_reported():
     never = methods.Method(
         name="never", run=methods.lax().run, refuses=lambda *_: "cannot; use methods.lax()"
