@@ -2,7 +2,9 @@
 
 import ast
 import inspect
+from collections.abc import Mapping
 from dataclasses import dataclass
+from dataclasses import field as attribute
 from functools import partial
 from typing import Any, NamedTuple, Protocol
 
@@ -17,21 +19,24 @@ from benchmarks.worker import Elsewhere
 from jaxrnn import methods
 from jaxrnn.engine.loop import Options
 from jaxrnn.methods import Method
-from jaxrnn.methods.auto import Taken, take
+from jaxrnn.methods.auto import Both, Taken, for_each_pass
 
 AUTO, LAX = methods.auto().name, methods.lax().name
 OURS, PLAIN = "jaxrnn", "lax.scan"  # the same two among peers
 VERSION = f"jaxrnn {jaxrnn.__version__}"
 # Every method that needs no other one.
-FACTORIES = {n: f for n, f in vars(methods).items() if inspect.isfunction(f) and n != "first"}
+FACTORIES = {
+    name: made
+    for name, made in vars(methods).items()
+    if inspect.isfunction(made) and name not in ("first", "either")
+}
 
 
 class Runner(Protocol):
     """One of a field."""
 
-    @property
-    def columns(self) -> dict[str, Any]:
-        """What a row says of it beside its name."""
+    def columns(self, name: str, /) -> dict[str, Any]:
+        """What a row of the pass of this name says of it beside its own name."""
         ...
 
     def enter(self, params: Any, xs: Any) -> Entrant: ...
@@ -86,8 +91,7 @@ class Contender:
     def __call__(self) -> Apply:
         return partial(jaxrnn.run, self.layer or self.case.make_cell(), method=self.method)
 
-    @property
-    def columns(self) -> dict[str, Any]:
+    def columns(self, _: str, /) -> dict[str, Any]:
         options = self.method.options
         if not isinstance(options, Options):
             return {}
@@ -109,13 +113,13 @@ class Contender:
 
 @dataclass(frozen=True)
 class Chosen(Contender):
-    """What `auto` chose."""
+    """What `auto` chose for a pass, or for both."""
 
-    because: str = ""
+    because: Mapping[str, str] = attribute(default_factory=dict)  # by pass
 
-    @property
-    def columns(self) -> dict[str, Any]:
-        return {**super().columns, "because": self.because}
+    def columns(self, name: str, /) -> dict[str, Any]:
+        because = self.because.get(name)
+        return super().columns(name) | ({"because": because} if because else {})
 
 
 @dataclass(frozen=True)
@@ -125,8 +129,7 @@ class Peer:
     name: str
     case: Case
 
-    @property
-    def columns(self) -> dict[str, Any]:
+    def columns(self, _: str, /) -> dict[str, Any]:
         return {}
 
     def enter(self, params: Any, xs: Any) -> Entrant:
@@ -197,21 +200,24 @@ def field_of_knobs(case: Case, given: list[Method]) -> Field:
     return made
 
 
-def chosen(case: Case) -> Taken:
-    """What `auto` runs a case with, as a method of its own, and why."""
-    seen: list[Taken] = []
+def chosen(case: Case) -> dict[str, Taken]:
+    """What `auto` runs each pass of a case with, as a method of its own, and why."""
+    seen: list[Both] = []
 
     def look(problem: methods.Problem, _: Any) -> Any:
-        seen.append(take(problem))
+        seen.append(for_each_pass(problem))
         return methods.lax()(problem)
 
     spy = Method(name="spy", run=look)
     cell = case.make_cell()
     jax.eval_shape(lambda params, xs: jaxrnn.run(cell, params, xs, method=spy), *case.arrays())
-    return seen[0]
+    return seen[0]._asdict()
 
 
 def field_of_choice(case: Case, given: list[Method]) -> Field:
-    """The methods, and what `auto` chooses as a method of its own."""
-    method, because = chosen(case)
-    return field(case, given) | {method.name: Chosen(case, method, because=because)}
+    """The methods, and what `auto` chooses for each pass as methods of their own."""
+    made: dict[Method, dict[str, str]] = {}
+    for name, (method, because) in chosen(case).items():
+        made.setdefault(method, {})[name] = because
+    own = {m.name: Chosen(case, m, because=w) for m, w in made.items()}
+    return field(case, given) | own

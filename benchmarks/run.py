@@ -57,7 +57,7 @@ def run_case(suite: Any, case: Case, methods: list[Any], effort: Effort) -> Iter
                 "pass": name,
                 "method": contender,
                 "version": entry.entrant.version if entry.entrant else None,
-                **entry.runner.columns,
+                **entry.runner.columns(name),
                 **case.columns,
                 **clock.times(own, timings.get(suite.base), case.length),
                 **_compilation((entry.compiled or {}).get(name)),

@@ -35,7 +35,8 @@ class Explanation:
             label, rest = f"  {name:<15}", " " * 17
             lines += textwrap.wrap(verdict, WIDTH, initial_indent=label, subsequent_indent=rest)
         because = textwrap.wrap(self.because, WIDTH, initial_indent="  ", subsequent_indent="  ")
-        lines += ["", f"method=None takes {self.choice}", *because]
+        taken = textwrap.wrap(f"method=None takes {self.choice}", WIDTH, subsequent_indent="  ")
+        lines += ["", *taken, *because]
         return "\n".join(line.rstrip() for line in lines)
 
 

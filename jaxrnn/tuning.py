@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 import os
 import re
 import time
@@ -20,6 +21,8 @@ from jaxrnn.core import Cell, Layer, run
 from jaxrnn.methods.base import Method
 
 Report = Callable[[Method, float | str], None]
+
+FEW = 64  # numbers of carry a row, whose Jacobians of all time steps are worth a try
 
 
 def tune(
@@ -46,7 +49,8 @@ def tune(
       grad: whether to time the gradient in the floating-point params and xs (as in training), or the run
         alone.
       candidates: the methods to choose from; those of this library in several settings if None. Newton's
-        method, which is exact to a tolerance only, is among them only if you put it there.
+        method, which is exact to a tolerance only, is among them only if you put it there. What is
+        fastest forwards and what with a gradient make one method of both: `methods.either`.
       seconds: how long to time each of them; three rounds at the least.
       cache: a file to remember answers in, by program, shapes, device and versions. An answer that is
         found there is returned without measuring.
@@ -65,7 +69,8 @@ def tune(
     if "method" in options:
         raise TypeError("tune() finds the method: give candidates= to choose from")
     length = jax.tree.leaves(xs)[0].shape[0]
-    several = _settings(length) if candidates is None else list(candidates)
+    few = _numbers_a_row(layer, params, xs, carry) <= FEW
+    several = _settings(length, few) if candidates is None else list(candidates)
     known = {method.name: method for method in several}
     program = partial(_program, layer, carry, grad, options)
     memory = None if cache is None else _Memory(Path(cache))
@@ -82,7 +87,15 @@ def tune(
     return known[best]
 
 
-def _settings(length: int) -> list[Method]:
+def _numbers_a_row(layer: Cell | Layer, params: Any, xs: Any, carry: Any) -> int:
+    """How many numbers of carry there are for each row of the batch."""
+    first = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype), xs)
+    start = jax.eval_shape(layer.carry, params, first) if carry is None else carry
+    rows = math.prod(jax.tree.leaves(first)[0].shape[:-1])
+    return sum(math.prod(jnp.shape(v)) for v in jax.tree.leaves(start)) // max(rows, 1)
+
+
+def _settings(length: int, few: bool) -> list[Method]:
     chunks = [k for k in (16, 64, 256, 1024) if 2 * k <= length]
     return [
         methods.lax(),
@@ -91,6 +104,7 @@ def _settings(length: int) -> list[Method]:
         methods.scan(feature_major=True),
         methods.scan(hoist=False, feature_major=True),
         *(methods.scan(chunk=k) for k in chunks),
+        *([methods.scan(backward="associative")] if few else []),
         methods.associative(),
         methods.associative(block=max(length, 1)),
         *(methods.associative(chunk=k) for k in chunks),

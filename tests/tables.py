@@ -59,5 +59,6 @@ METHODS = {
     "scan-feature-major": methods.scan(feature_major=True),
     "newton": methods.newton(tolerance=1e-13),
     "first": methods.first(methods.scan(), methods.lax()),
+    "either": methods.either(forward=methods.scan(chunk=3), gradient=methods.scan()),
     "auto": None,
 }

@@ -20,7 +20,6 @@ from jaxrnn.engine.jaxprs import (
     count,
     dtype,
     evaluate,
-    is_float,
     is_pinned,
     is_var,
     needed,
@@ -29,6 +28,7 @@ from jaxrnn.engine.jaxprs import (
     source,
 )
 from jaxrnn.engine.linear import before, linear_recurrence
+from jaxrnn.engine.moving import jvp
 from jaxrnn.engine.prefix import Way
 from jaxrnn.engine.recurrence import Recurrence
 from jaxrnn.engine.rows import rows_of
@@ -190,19 +190,7 @@ def along(
         start = exact.frame.pack(init)
         old = before(exact.frame.pack(leaves, lead=1), start, loop.reverse)
         _, a = exact.linearise(inputs, old)
-        moving = [i for i, d in enumerate(d_inputs) if not isinstance(d, SymbolicZero)]
-        moving = [i for i in moving if is_float(jax.typeof(inputs[i]))]
-
-        def of_moving(*values: Any) -> Any:
-            filled = list(inputs)
-            for i, value in zip(moving, values, strict=True):
-                filled[i] = value
-            return exact.next(filled, old)
-
-        b = jnp.zeros_like(old)
-        if moving:
-            at = [inputs[i] for i in moving]
-            _, b = jax.jvp(of_moving, at, [d_inputs[i] for i in moving])
+        _, b = jvp(lambda inputs: exact.next(inputs, old), inputs, d_inputs)
         d_init = [
             jnp.zeros_like(v) if isinstance(d, SymbolicZero) else d
             for v, d in zip(init, d_init, strict=True)

@@ -4,6 +4,7 @@ from jaxrnn.methods.associative import associative as associative
 from jaxrnn.methods.auto import auto as auto
 from jaxrnn.methods.base import Method as Method
 from jaxrnn.methods.base import Problem as Problem
+from jaxrnn.methods.either import either as either
 from jaxrnn.methods.first import first as first
 from jaxrnn.methods.lax import lax as lax
 from jaxrnn.methods.newton import newton as newton

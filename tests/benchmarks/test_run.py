@@ -186,7 +186,12 @@ def test_methods_are_parsed():
     ]
 
 
-def test_what_auto_chose_is_a_method_that_says_why():
-    method, because = contenders.chosen(TINY)
-    assert method.name.startswith("scan(")
-    assert because
+def test_what_auto_chose_for_a_pass_is_a_method_that_says_why():
+    case = replace(TINY, length=128, batch=8, features=64)
+    forward, gradient = contenders.chosen(case).values()
+    assert forward.method == methods.scan(hoist=False)
+    assert gradient.method == methods.scan()
+    field = contenders.field_of_choice(case, [methods.scan()])
+    because = {name: runner.columns("gradient").get("because") for name, runner in field.items()}
+    assert because == {"lax()": None, "scan(hoist=False)": None, "scan()": gradient.because}
+    assert field["scan(hoist=False)"].columns("forward")["because"] == forward.because
