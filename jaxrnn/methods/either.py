@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 from jax.extend import core as jex
@@ -39,36 +39,26 @@ def either(forward: Method, gradient: Method) -> Method:
     )
 
 
-class _Program(NamedTuple):
-    """A method applied to a problem, as a function of what it closes over."""
-
-    jaxpr: jex.ClosedJaxpr
-    places: list[int]  # of its constants among those of both programs
-
-    def __call__(self, values: Sequence[Any]) -> list[Any]:
-        given = [values[i] for i in self.places]
-        return jex.jaxpr_as_fun(jex.ClosedJaxpr(self.jaxpr.jaxpr, given))()
-
-
 def _run(problem: Problem, methods: tuple[Method, Method]) -> tuple[Any, Any]:
-    values: dict[int, Any] = {}  # each once, by `id`
-    programs = []
-    for method in methods:
-        jaxpr, out = jax.make_jaxpr(partial(method, problem), return_shape=True)()
-        values |= {id(c): c for c in jaxpr.consts}
-        places = {key: i for i, key in enumerate(values)}
-        programs.append(_Program(jaxpr, [places[id(c)] for c in jaxpr.consts]))
-    forward, gradient = programs
+    (forward, out), (gradient, _) = (_traced(problem, m) for m in methods)
+    # What a program closes over is given to it: a rule of differentiation must not close over anything.
+    values = {id(c): c for program in (forward, gradient) for c in program.consts}
+    order = list(values)
 
-    @jax.custom_jvp
-    def run(values: list[Any]) -> list[Any]:
-        return forward(values)
+    def called(program: jex.ClosedJaxpr, given: Sequence[Any]) -> list[Any]:
+        consts = [given[order.index(id(c))] for c in program.consts]
+        return jex.jaxpr_as_fun(jex.ClosedJaxpr(program.jaxpr, consts))()
 
     def differentiated(primals: Any, tangents: Any) -> Any:
-        return jvp(gradient, *primals, *tangents)
+        return jvp(partial(called, gradient), *primals, *tangents)
 
+    run = jax.custom_jvp(partial(called, forward))
     run.defjvp(differentiated, symbolic_zeros=True)
     return jax.tree.unflatten(jax.tree.structure(out), run(list(values.values())))
+
+
+def _traced(problem: Problem, method: Method) -> tuple[jex.ClosedJaxpr, Any]:
+    return jax.make_jaxpr(partial(method, problem), return_shape=True)()
 
 
 def _refuses(problem: Problem, methods: tuple[Method, Method]) -> str | None:

@@ -51,9 +51,9 @@ def _how_to_hoist(loop: Loop, parts: Parts, rules: Rules) -> Choice:
         return Choice(Options(), f"what is hoisted, {total}, is read back from the cache")
     if rows < rules.chunks.rows:
         return Choice(Options(), f"what is hoisted, {total}, is kept as it is")
-    least = rules.chunks.steps if light else rules.chunks.steps_heavy
-    chunk = max(least, rules.chunks.size // hoisted)
-    if chunk * rules.chunks.count >= loop.length:
+    steps = rules.chunks.steps if light else rules.chunks.steps_heavy
+    chunk = max(steps, rules.chunks.size // hoisted)
+    if chunk * rules.chunks.least >= loop.length:
         return Choice(Options(), f"what is hoisted, {total}, is one chunk")
     return Choice(
         Options(chunk=chunk), f"what is hoisted, {total} in all, stays in the cache in chunks"

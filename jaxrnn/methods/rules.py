@@ -48,7 +48,7 @@ class Chunks(NamedTuple):
     size: int  # bytes of hoisted values that a chunk should keep
     steps: int  # that a chunk must have to be worth a loop of its own ...
     steps_heavy: int  # ... and if its weights are heavy
-    count: int  # of chunks, at the least
+    least: int  # chunks that there must be
 
 
 class Narrow(NamedTuple):
@@ -91,7 +91,7 @@ _FORWARD = Rules(
     cache=5 << 20,
     cache_efficient=2 << 20,
     large_weight=4 << 20,
-    chunks=Chunks(rows=0, size=1 << 20, steps=16, steps_heavy=32, count=1),
+    chunks=Chunks(rows=0, size=1 << 20, steps=16, steps_heavy=32, least=1),
     turned=(Turned((8,), range(1 << 20, 4 << 20), growth=4), _LARGE),
     narrow=Narrow(numbers=64, chunk=1024),
 )
@@ -102,7 +102,7 @@ _GRADIENT = Rules(
     cache=5 << 20,
     cache_efficient=5 << 20,
     large_weight=4 << 20,
-    chunks=Chunks(rows=16, size=0, steps=32, steps_heavy=32, count=8),
+    chunks=Chunks(rows=16, size=0, steps=32, steps_heavy=32, least=8),
     turned=(Turned((4, 8), range(1 << 20, 4 << 20), growth=1), _LARGE),
     associative=32,
 )
@@ -117,7 +117,7 @@ _ANY = Rules(
     cache=1 << 30,
     cache_efficient=1 << 30,
     large_weight=0,
-    chunks=Chunks(rows=0, size=1 << 30, steps=16, steps_heavy=32, count=1),
+    chunks=Chunks(rows=0, size=1 << 30, steps=16, steps_heavy=32, least=1),
     associative=32,
 )
 ACCELERATOR = Passes(_ANY, _ANY)
