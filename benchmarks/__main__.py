@@ -31,7 +31,7 @@ def parser() -> Parser:
         _measuring(commands.add_parser(name, help=asks, description=asks), name == "all")
     told = commands.add_parser("report", help="the page of what was measured, once more")
     told.add_argument("--out", type=Path, metavar="DIR", help="benchmarks/reports/<machine>")
-    quoted = commands.add_parser("readme", help="puts the table of peers into README.md")
+    quoted = commands.add_parser("readme", help="puts tables of peers and long into README.md")
     quoted.add_argument("--out", type=Path, metavar="DIR", help="benchmarks/reports/<machine>")
     two = commands.add_parser("compare", help="two files of rows: which changes are real?")
     two.add_argument("before", type=Path, metavar="A.jsonl")
@@ -68,7 +68,7 @@ def main(argv: list[str] | None = None) -> int:
         case "report":
             _report(_out(asked), cli)
         case "readme":
-            _quote(rows.read(_out(asked) / "peers.jsonl"), cli)
+            _quote(_out(asked), cli)
         case name:
             _prepare(asked, cli)
             suite = SUITES[name].quick() if asked.quick else SUITES[name]
@@ -123,14 +123,17 @@ def _prepare(asked: argparse.Namespace, cli: Parser) -> None:
         cli.error(f"--device {asked.device}: {str(problem).splitlines()[0]}")
 
 
-def _quote(found: list[rows.Row], cli: Parser) -> None:
-    """Puts a few of the rows of peers between two marks of the README."""
-    if not found:
-        cli.error("nothing was measured yet; run `python -m benchmarks peers`")
-    begin, end = "<!-- peers -->", "<!-- /peers -->"
-    before, rest = README.read_text().split(begin)
-    after = rest.split(end)[1]
-    README.write_text(f"{before}{begin}\n{report.readme(found).rstrip()}\n{end}{after}")
+def _quote(out: Path, cli: Parser) -> None:
+    """Puts a few rows of some suites between two marks of the README each."""
+    text = README.read_text()
+    for suite, quote in report.QUOTES.items():
+        found = rows.read(out / f"{suite}.jsonl")
+        if not found:
+            cli.error(f"nothing was measured yet; run `python -m benchmarks {suite}`")
+        begin, end = f"<!-- {suite} -->", f"<!-- /{suite} -->"
+        before, rest = text.split(begin)
+        text = f"{before}{begin}\n{quote(found).rstrip()}\n{end}{rest.split(end)[1]}"
+    README.write_text(text)
 
 
 def _each_suite(arguments: list[str]) -> int:

@@ -88,9 +88,10 @@ def test_a_bare_import_needs_jax_and_numpy_only():
     assert jax.__version_info__ >= (0, 10)
 
 
-def test_the_readme_quotes_a_committed_report():
+@pytest.mark.parametrize("suite", report.QUOTES)
+def test_the_readme_quotes_a_committed_report(suite):
     quoted = [
-        report.readme(rows.read(path)).rstrip()
-        for path in (ROOT / "benchmarks" / "reports").glob("*/peers.jsonl")
+        report.QUOTES[suite](rows.read(path)).rstrip()
+        for path in (ROOT / "benchmarks" / "reports").glob(f"*/{suite}.jsonl")
     ]
-    assert section("peers") in quoted
+    assert section(suite) in quoted

@@ -4,11 +4,11 @@ from pathlib import Path
 
 from benchmarks.report import web
 from benchmarks.report.circumstances import circumstances, title
-from benchmarks.report.excerpt import readme
+from benchmarks.report.excerpt import QUOTES
 from benchmarks.report.sections import by_suite, heading, of, said
 from benchmarks.rows import Row
 
-__all__ = ["conclusion", "page", "readme", "write"]
+__all__ = ["QUOTES", "conclusion", "page", "write"]
 
 Told = dict[str, list[str]]
 

@@ -1,17 +1,24 @@
-"""The lines of the suite of peers that the README quotes."""
+"""What the README quotes of the rows: `QUOTES`, by the suite, which is the name of its marks too."""
 
+from collections.abc import Callable
+
+from benchmarks.contenders import LAX
 from benchmarks.report import peers
 from benchmarks.report.circumstances import software, title
-from benchmarks.report.numbers import number, timed
+from benchmarks.report.numbers import number, timed, times, unique
 from benchmarks.report.tables import markdown, marked
 from benchmarks.rows import Row
 
 CASES = 8
 PASSES = ("gradient", "forward")
 _RIVALS = ("lax.scan", "flax.linen")
+_WAYS = (
+    *("auto()", "scan()", "scan(chunk=2048)", "scan(backward='associative')"),
+    *("associative()", "associative(chunk=2048)", "newton()"),
+)
 
 
-def readme(rows: list[Row]) -> str:
+def of_peers(rows: list[Row]) -> str:
     """A table of a few cases, how many of all we lose, and where it was measured."""
     rows = [row for row in rows if row["suite"] == "peers"]
     every = peers.matches(rows)
@@ -70,3 +77,30 @@ def thinned(rows: list[Row]) -> list[str]:
         for part in parts[chosen]:
             counts[part] = counts.get(part, 0) + 1
     return [case for case in shapes if case in taken]
+
+
+def of_long(rows: list[Row]) -> str:
+    """Every case: how many times faster each way through time is than `lax.scan`, and where."""
+    rows = [row for row in rows if row["suite"] == "long"]
+    found = {(row["pass"], row["case"], row["method"]): row for row in rows if timed(row)}
+    lines = []
+    for name in PASSES:
+        for case in unique(row["case"] for row in rows):
+            plain, *ways = (found.get((name, case, way)) for way in (LAX, *_WAYS))
+            if plain is None:
+                continue
+            best = max((row["ratio"] for row in ways if row), default=None)
+            told = [times(row["ratio"]) if row else "" for row in ways]
+            cells = [
+                f"**{text}**" if row and row["ratio"] == best else text
+                for row, text in zip(ways, told, strict=True)
+            ]
+            lines.append([name, case, number(plain["median_us_per_step"]), *cells])
+    head = ["pass", "case", "`lax.scan`, µs a step", *(f"`{way}`" for way in _WAYS)]
+    return (
+        f"{markdown(head, lines)}\n\nTimes faster than `lax.scan`, the best in bold; empty where a"
+        f" method refuses.\n{title(rows)}; {software(rows)}.\n"
+    )
+
+
+QUOTES: dict[str, Callable[[list[Row]], str]] = {"peers": of_peers, "long": of_long}

@@ -158,16 +158,17 @@ def of_choices(rows: list[Row]) -> list[str]:
 
 
 def of_failures(rows: list[Row]) -> list[str]:
-    """Who was not timed, and why: once for each reason, whatever numbers it has in it."""
-    found: dict[tuple[str, str], list[Row]] = {}
+    """Who was not timed, and why: once for each reason, whatever numbers and method it has in it."""
+    found: dict[str, list[Row]] = {}
     for row in rows:
         if row.get("reason"):
-            kind = re.sub(r"\d[\d.e+-]*", "", row["reason"])
-            found.setdefault((row["method"], kind), []).append(row)
+            general = row["reason"].replace(row["method"], "it")
+            kind = re.sub(r"\d[\d.e+-]*", "", general)
+            found.setdefault(kind, []).append(row | {"reason": general})
     told = []
-    for (method, _), mine in sorted(found.items()):
-        names = unique(row["case"] for row in mine)
+    for mine in found.values():
+        names, who = (unique(row[part] for row in mine) for part in ("case", "method"))
         reason = " ".join(mine[0]["reason"].split()).rstrip(".")
         more = f" (and in {len(names) - 1} more)" if len(names) > 1 else ""
-        told.append(f"{names[0]} under {method}: {reason}{more}")
+        told.append(f"{names[0]}{more} under {', '.join(who)}: {reason}")
     return [f"**Not timed**{listed(told)}"] if told else []

@@ -178,3 +178,15 @@ def choice(seed=0) -> list[Row]:
             shape = drawn.shape("lstm", b, t, h)
             made.append(drawn.row(shape, name, way, time, because=because))
     return ratios(made, "lax()")
+
+
+def long(seed=0) -> list[Row]:
+    drawn, made = Drawn("long", seed), []
+    ways = {"lax()": 1.0, "auto()": 0.4, "scan()": 0.5, "associative()": 0.3, "newton()": 2.0}
+    for cell, name in product(("min_gru", "gru"), ("forward", "gradient")):
+        shape = drawn.shape(cell, 1, 65536, 64)
+        for method, share in ways.items():
+            row = drawn.row(shape, name, method, 5 * share)
+            refused = cell == "gru" and method == "associative()"
+            made.append(untimed(row, "refused: needs a step that is affine") if refused else row)
+    return ratios(made, "lax()")

@@ -10,7 +10,7 @@ from jax import lax
 from jax.sharding import PartitionSpec as P
 
 from jaxrnn.engine.linear import linear_recurrence
-from jaxrnn.engine.prefix import Way
+from jaxrnn.engine.prefix import BLOCK, Way
 
 T, B, N = 23, 4, 3
 WAYS = {
@@ -147,3 +147,14 @@ def test_the_backward_pass_is_a_recurrence_not_a_loop_over_saved_steps():
     assert names.count("linear_recurrence") == 2
     assert "scan" not in names
     assert "while" not in names
+
+
+@pytest.mark.skipif(jax.default_backend() != "cpu", reason="the sizes are those of a CPU")
+def test_a_cpu_takes_blocks_only_where_a_step_has_few_numbers():
+    few, many = jnp.zeros((4, 16)), jnp.zeros((5, 16))
+    assert Way().size(few, 999, False) == BLOCK
+    assert Way().size(many, 999, False) == 999
+    assert Way().size(few.astype(complex), 999, False) == 999
+    assert Way().size(jnp.zeros((1, 8)), 999, True) == BLOCK
+    assert Way().size(jnp.zeros((1, 9)), 999, True) == 999
+    assert Way(7).size(many, 999, False) == 7

@@ -1,5 +1,7 @@
 """Affine recurrences in parallel: long ones, split ones, refused ones, and NaN before a reset."""
 
+import resource
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -197,11 +199,18 @@ def test_what_is_split_stays_split():
 
 
 @pytest.mark.thorough
-def test_a_million_steps_with_gradient():
+def test_a_million_steps_with_gradient_and_the_same_on_eight_devices():
     with jax.enable_x64(False):
         cell = cells.lru(64, state=64, r_min=0.9, r_max=0.999)
         xs = jax.random.normal(jax.random.key(0), (1 << 20, 1, 64))
         params = cell.init(jax.random.key(1), xs[0])
-        method = methods.associative(chunk=1 << 15)
-        (value, _), (gradient, _) = results(cell, params, xs, method, {})
-        assert all(bool(jnp.isfinite(v).all()) for v in jax.tree.leaves((value, gradient)))
+        got = results(cell, params, xs, methods.associative(), {})
+        assert all(bool(jnp.isfinite(v).all()) for v in jax.tree.leaves(got))
+        close(results(cell, params, xs, methods.associative(chunk=1 << 15), {}), got, 1e-4)
+        mesh = mesh_of(8, 1)
+        split = jax.device_put(xs, NamedSharding(mesh, P("time")))
+        close(
+            results(cell, params, split, methods.associative(mesh=mesh, axis="time"), {}), got, 1e-4
+        )
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+        assert peak < 16, f"{peak:.1f} GiB at the most"
