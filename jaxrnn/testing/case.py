@@ -21,6 +21,8 @@ METHODS = (
     methods.associative(),
     methods.scan(defer=False, unroll=2),
 )
+# Whose second derivatives are compared too.
+CURVED = (METHODS[0], METHODS[2], METHODS[3])
 
 
 class Case(NamedTuple):
