@@ -8,10 +8,10 @@ Hoisting makes one large product of T small ones and keeps its result for all T 
 wins where a step has few rows, or where the weight does not fit the cache anyway, and loses where a
 step's product is efficient by itself and the result does not fit the cache. (A weight of 4 MiB fits no
 cache of a Zen 3, where hoisting its product gave 1.8 instead of 1.1 of `lax` at B=32, H=512; on the Zen
-5 it made no difference.) A gradient keeps arrays of T steps in any case, and gains from hoisting
-everywhere, the weight gradients being deferred: 1.1 to 2.7 of `lax` in all 29 cases, with or without
-the slices that halve a GRU's speed forwards. Chunks only cost it time where a step has few rows; where
-it has many, and the loop many steps, they gained up to 1.3 times.
+5 it made no difference.) A gradient keeps arrays of T steps in any case, and up to 32 rows it gains from
+hoisting everywhere, 1.2 to 3.5 of `lax` on the Zen 3, with or without the slices that halve a GRU's
+speed forwards. At 64 rows it gains nothing, and at 128 it loses half. Chunks cost it time where a step
+has few rows; where it has 16 and more, and the loop many steps, they gained up to 1.3 times.
 
 A feature-major loop is chosen where it won on the Zen 3. With 4 MiB of weight and more that was every
 cell of 1024 features at 8, 16 and 32 rows: LSTM, GRU and Elman ran 1.05 to 1.75 times as fast as the
@@ -96,8 +96,8 @@ _FORWARD = Rules(
     narrow=Narrow(numbers=64, chunk=1024),
 )
 _GRADIENT = Rules(
-    few_rows=NEVER,
-    few_rows_sliced=NEVER,
+    few_rows=32,
+    few_rows_sliced=32,
     small_weight_sliced=0,
     cache=5 << 20,
     cache_efficient=5 << 20,

@@ -33,11 +33,11 @@ def scan(
       feature_major: hold [F, B] in the loop where the step says [B, F], so that a product is
         W · v with W transposed before the loop: faster on CPUs where B is small and the weight
         large. A carry whose leaves do not share their first axis runs as it is written.
-
       backward: how the gradient meets time. "loop" runs the derivative of each step, backwards.
         "associative" makes the Jacobians of all steps at once, and solves the linear recurrence that the
         gradient is in O(log T) depth: one number for each element where the step is elementwise, N × N
-        for a row of N numbers of carry where it is not, so for few features and an accelerator.
+        for a row of N numbers of carry where it is not. On a CPU that paid for one row of up to 8
+        numbers of a GRU or an LSTM, and for elementwise steps nearly as well as `associative()`.
 
     Raises:
       ValueError: if `chunk` is not a positive integer, if `remat` is set without it, or if `backward` is

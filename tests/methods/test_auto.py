@@ -53,8 +53,13 @@ def test_only_a_forward_pass_of_few_rows_is_chunked():
 def test_a_gradient_of_many_rows_and_steps_is_chunked():
     _, gradient = taken(cells.gru(64), 1024, 16, 64).options
     assert gradient == methods.scan(chunk=32)
-    _, gradient = taken(cells.gru(256), 64, 64, 256).options
+    _, gradient = taken(cells.gru(256), 64, 16, 256).options
     assert gradient == methods.scan()
+
+
+@pytest.mark.parametrize("make", [cells.lstm, cells.gru])
+def test_a_gradient_of_very_many_rows_leaves_products_in_the_loop(make):
+    assert taken(make(32), 128, 128, 32) == methods.scan(hoist=False)
 
 
 @pytest.mark.parametrize("platform", ["cpu", "gpu"])
