@@ -134,7 +134,7 @@ MEMORY = [Case(cell, 16, 4096, 128, passes=("gradient",)) for cell in ("lstm", "
 
 # Linear recurrences, and for Newton's method nonlinear ones.
 LONG = [
-    *(Case(cell, 1, 65536, 64) for cell in ("lru", "min_gru", "rg_lru", "s5")),
+    *(Case(cell, 1, 65536, 64) for cell in ("min_gru", "rg_lru", "lru", "s5")),
     *(Case("gru", 1, 4096, h) for h in (8, 16, 32)),
     Case("indrnn", 1, 65536, 64),
 ]

@@ -10,6 +10,22 @@ from jaxrnn.testing.case import derivatives, same, variations
 from tests.tables import CELLS, REPRESENTATIVES
 
 OTHERS = [name for name in CELLS if name not in REPRESENTATIVES]
+# The nonlinear ones are run by the engine as the LSTM is, and differ by their equations alone.
+PARALLEL = {
+    *(
+        "gru",
+        "sru_v1",
+        "qrnn",
+        "qrnn-ifo",
+        "causal_conv",
+        "min_gru",
+        "min_lstm",
+        "hgrn",
+        "real_hgrn",
+    ),
+    *("s4d", "s5", "selective_ssm", "rg_lru", "linear_attention", "retention"),
+    *("gated_linear_attention", "delta_net", "gated_delta_net"),
+}
 
 
 @pytest.mark.parametrize("law", LAWS)
@@ -37,7 +53,10 @@ def test_the_laws_of_a_step(name):
     assert check_cell(CELLS[name], laws=laws) == laws
 
 
-@pytest.mark.parametrize("name", OTHERS)
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(n, marks=[] if n in PARALLEL else [pytest.mark.thorough]) for n in OTHERS],
+)
 def test_methods_agree_about_masks_resets_and_gradients(name):
     with jax.enable_x64(True):
         case = case_of(CELLS[name], jnp.zeros((3, 4)))
