@@ -52,6 +52,7 @@ LIGHT = frozenset(
         "ne",
         "neg",
         "not",
+        "one_minus_square",  # of JAX 0.11, in the derivative of tanh
         "or",
         "real",
         "reshape",

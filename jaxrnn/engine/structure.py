@@ -124,6 +124,7 @@ ELEMENTWISE = frozenset(
         "ne",
         "nextafter",
         "not",
+        "one_minus_square",  # of JAX 0.11, in the derivative of tanh
         "or",
         "pow",
         "real",

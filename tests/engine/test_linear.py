@@ -82,7 +82,8 @@ def test_complex_and_what_never_changes(way, matrix, size):
     solve = partial(linear_recurrence, way=WAYS[way], matrix=matrix)
     got = jax.jit(lambda *a: all_derivatives(solve, a))
     want = jax.jit(lambda *a: all_derivatives(partial(looped, matrix=matrix), a))
-    close(got(*args), want(*args))
+    # An a that never changes and is not small makes numbers of 1e59, and their rounding.
+    close(got(*args), want(*args), 1e-11)
 
 
 @pytest.mark.parametrize("axes", [(2, 2, 1), (None, 1, None), (0, None, None), (None, None, 0)])
