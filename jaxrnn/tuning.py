@@ -69,8 +69,9 @@ def tune(
     if "method" in options:
         raise TypeError("tune() finds the method: give candidates= to choose from")
     length = jax.tree.leaves(xs)[0].shape[0]
-    few = _numbers_a_row(layer, params, xs, carry) <= FEW
-    several = _settings(length, few) if candidates is None else list(candidates)
+    if candidates is None:
+        candidates = _settings(length, _numbers_a_row(layer, params, xs, carry) <= FEW)
+    several = list(candidates)
     known = {method.name: method for method in several}
     program = partial(_program, layer, carry, grad, options)
     memory = None if cache is None else _Memory(Path(cache))

@@ -41,7 +41,7 @@ class Way(NamedTuple):
 DEFAULT = Way()
 # On a CPU: 128 steps of many blocks were as quick as any other number, and up to 1.2 times as quick as
 # a loop where a step has 64 numbers of carry; where it has more, the loop was, up to 1.25 times
-# (2 cores of a Zen 3, gradients of min_gru, rg_lru, lru and s5).
+# (trials on 2 cores of a Zen 3, gradients of min_gru, rg_lru, lru and s5; no rows are kept of them).
 BLOCK, FEW = 128, 64
 
 

@@ -10,8 +10,9 @@ step's product is efficient by itself and the result does not fit the cache. (A 
 cache of a Zen 3, where hoisting its product gave 1.8 instead of 1.1 of `lax` at B=32, H=512; on the Zen
 5 it made no difference.) A gradient keeps arrays of T steps in any case, and up to 32 rows it gains from
 hoisting everywhere, 1.2 to 3.5 of `lax` on the Zen 3, with or without the slices that halve a GRU's
-speed forwards. At 64 rows it gains nothing, and at 128 it loses half. Chunks cost it time where a step
-has few rows; where it has 16 and more, and the loop many steps, they gained up to 1.3 times.
+speed forwards. At 64 rows it gains nothing; at 128, tried once, it took up to twice the time. Chunks
+cost it time where a step has few rows; where it has 16 and more, and the loop many steps, they gained up
+to 1.3 times.
 
 A feature-major loop is chosen where it won on the Zen 3. With 4 MiB of weight and more that was every
 cell of 1024 features at 8, 16 and 32 rows: LSTM, GRU and Elman ran 1.05 to 1.75 times as fast as the
@@ -22,9 +23,9 @@ some and lost some. With 12 rows, which do not fill a vector, it lost; with padd
 difference.
 
 A linear recurrence is looped over on a CPU if no derivative is taken: the loop reads each input once,
-and XLA makes one kernel of a small one. Its gradient is taken at once: what the backward loop would keep
-and read again is more than a and h. Where a step has more than 64 numbers `associative` itself runs a
-loop there, over nothing but a and b.
+and XLA makes one kernel of a small one. (One of few complex numbers is faster solved in chunks.) Its
+gradient is taken at once: what the backward loop would keep and read again is more than a and h. Where a
+step has more than 64 numbers `associative` itself runs a loop there, over nothing but a and b.
 """
 
 from dataclasses import dataclass
