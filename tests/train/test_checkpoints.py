@@ -171,18 +171,21 @@ def kinds(step: Path) -> dict[str, Path]:
 
 
 def restored_or_refused(folder, like, originals):
-    """Damage is noticed, or it is in what no number depends on. Nothing else may come back."""
+    """Damage is noticed, or it is in what no number depends on. Nothing else may come back.
+
+    The update whose checkpoint came back, and why not the last one's.
+    """
     with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always")
         result = train.Checkpoints(folder).restore(like)
-    said = [w for w in said if issubclass(w.category, train.CheckpointWarning)]
+    said = [str(w.message) for w in said if issubclass(w.category, train.CheckpointWarning)]
     step = int(result.state.count)
     assert bits(result) == originals[step]
     assert len(said) == (step != 30)
     if said:
-        assert f"checkpoint {folder / '30'} is refused" in str(said[0].message)
-        assert f"taking that of update {step}" in str(said[0].message)
-    return step
+        assert f"checkpoint {folder / '30'} is refused" in said[0]
+        assert f"taking that of update {step}" in said[0]
+    return step, "".join(said)
 
 
 @pytest.fixture(scope="module")
@@ -206,22 +209,22 @@ def test_flipped_bits_never_come_back(saved, folder, like, originals):
         whole = path.read_bytes()
         for _ in range(3 if whole else 0):
             flip(path, draw.integers(len(whole)), draw.integers(8))
-            steps.append(restored_or_refused(folder, like, originals))
+            steps.append(restored_or_refused(folder, like, originals)[0])
             path.write_bytes(whole)
     assert steps.count(20) > len(steps) / 3
-    assert restored_or_refused(folder, like, originals) == 30
+    assert restored_or_refused(folder, like, originals) == (30, "")
 
 
 def test_every_bit_of_a_number_counts(folder, like, originals):
-    """In the file of the arrays, where Orbax notices nothing."""
+    """In the file of the arrays, of which Orbax notices little; some of it holds no number."""
     path = max(files(folder / "30"), key=lambda p: p.stat().st_size)
     whole = path.read_bytes()
-    for byte in np.random.default_rng(1).integers(len(whole), size=6):
+    reasons = []
+    for byte in np.random.default_rng(1).integers(len(whole), size=8):
         flip(path, byte, 2)
-        with pytest.warns(train.CheckpointWarning) as said:
-            assert int(train.Checkpoints(folder).restore(like).state.count) == 20
+        reasons.append(restored_or_refused(folder, like, originals)[1])
         path.write_bytes(whole)
-    assert "it is damaged: the checksum of " in str(said[-1].message)
+    assert sum("it is damaged: the checksum of " in reason for reason in reasons) >= 4
 
 
 @pytest.mark.parametrize("keep", [0.0, 0.5, 0.99])
@@ -230,7 +233,7 @@ def test_truncated_files_are_refused(keep, folder, like, originals):
     for path in kinds(folder / "30").values():
         whole = path.read_bytes()
         path.write_bytes(whole[: int(len(whole) * keep)])
-        steps.append(restored_or_refused(folder, like, originals))
+        steps.append(restored_or_refused(folder, like, originals)[0])
         path.write_bytes(whole)
     assert 20 in steps
 
