@@ -90,18 +90,12 @@ def project(
         _, rows = _fed_back(name, cell, x)
         if features > rows:
             raise ValueError(f"{name} needs at most the {rows} features of {cell}, got {features}")
-        params, dtype = _first_rows(name, cell.init(k, x), rows, features)
-        projection = cell_parts.draw(projection_init, p, (rows, features), dtype)
-        projected = ProjectedParams(params, projection)
-        try:
-            jax.eval_shape(lambda p, x: step(p, carry(p, x), x), projected, x)
-        except (TypeError, ValueError) as error:
-            raise ValueError(
-                f"{name}: {cell} reads its carry outside the product with params.recurrent, so it"
-                f" cannot run in another space ({error}); project() serves cells such as lstm(), and"
-                " goes inside of other combinators"
-            ) from error
-        return projected
+        params = cell.init(k, x)
+        recurrent = _recurrent(name, params, rows)
+        _check_reads(name, cell, params, x, recurrent)
+        weight = named_leaves(params)[recurrent]
+        projection = cell_parts.draw(projection_init, p, (rows, features), weight.dtype)
+        return ProjectedParams(_with(params, recurrent, weight[:features]), projection)
 
     def carry(params, x):
         leaves, tree = jax.tree.flatten(cell.carry(params.cell, x))
@@ -138,8 +132,8 @@ def _fed_back(name: str, cell: Cell, x: Any) -> tuple[int, int]:
     return found[0]
 
 
-def _first_rows(name: str, params: Any, rows: int, features: int) -> tuple[Any, Any]:
-    """The parameters with only the first rows of the recurrent weight, and its dtype."""
+def _recurrent(name: str, params: Any, rows: int) -> str:
+    """The path of the recurrent weight."""
     leaves = named_leaves(params)
     found = [
         path
@@ -150,6 +144,33 @@ def _first_rows(name: str, params: Any, rows: int, features: int) -> tuple[Any, 
         raise ValueError(
             f"{name} needs one parameter named recurrent, [{rows}, ...], got {', '.join(leaves)}"
         )
-    weight = leaves[found[0]]
-    leaves[found[0]] = weight[:features]
-    return jax.tree.unflatten(jax.tree.structure(params), list(leaves.values())), weight.dtype
+    return found[0]
+
+
+def _with(params: Any, path: str, leaf: Any) -> Any:
+    leaves = {**named_leaves(params), path: leaf}
+    return jax.tree.unflatten(jax.tree.structure(params), list(leaves.values()))
+
+
+def _check_reads(name: str, cell: Cell, params: Any, x: Any, recurrent: str) -> None:
+    """Takes a step, of shapes alone, in a space of H + 1 features, to which nothing else fits.
+
+    In the space asked for it might, by broadcasting: one feature goes with any number of them.
+    """
+    i, _ = _fed_back(name, cell, x)
+
+    def step(params, x):
+        leaves, tree = jax.tree.flatten(cell.carry(params, x))
+        leaves[i] = jnp.concatenate([leaves[i], leaves[i][..., :1]], axis=-1)
+        weight = named_leaves(params)[recurrent]
+        wider = _with(params, recurrent, jnp.concatenate([weight, weight[:1]]))
+        return cell.step(wider, tree.unflatten(leaves), x)
+
+    try:
+        jax.eval_shape(step, params, x)
+    except (TypeError, ValueError) as error:
+        raise ValueError(
+            f"{name}: {cell} reads its carry outside the product with params.{recurrent}, so it"
+            f" cannot run in another space ({error}); project() serves cells such as lstm(), and"
+            " goes inside of other combinators"
+        ) from error

@@ -64,6 +64,19 @@ def test_project_is_what_pytorch_computes():
     np.testing.assert_allclose(run(cell, params, xs)[1], want, rtol=1e-5, atol=1e-6)
 
 
+def test_an_output_that_is_fed_back_may_have_any_size():
+    """That of a Jordan network is read in its product alone."""
+    cell = inside.project(cells.jordan(8, outputs=2), 1)
+    params = cell.init(jax.random.key(1), xs[0])
+    (p, projection), y = params, jnp.zeros((3, 1))
+    ys = []
+    for x in xs:
+        h = jnp.tanh(x @ p.input + p.bias + y @ p.recurrent)
+        y = jnp.tanh(h @ p.output + p.output_bias) @ projection
+        ys.append(y)
+    np.testing.assert_allclose(run(cell, params, xs)[1], ys, rtol=1e-5, atol=1e-6)
+
+
 def test_the_rows_of_a_projected_recurrence_are_orthonormal():
     params = inside.project(cells.lstm(8), 3).init(jax.random.key(1), xs[0])
     for gate in np.split(np.asarray(params.cell.recurrent), 4, axis=1):
@@ -82,8 +95,8 @@ def test_combinators_go_around_a_projection():
     ("make", "message"),
     [
         (lambda: inside.project(cells.gru(8), 3), "reads its carry outside the product"),
+        (lambda: inside.project(cells.gru(8), 1), "reads its carry outside the product"),
         (lambda: inside.project(cells.lstm(8), 9), "at most the 8 features of lstm"),
-        (lambda: inside.project(cells.jordan(8, outputs=2), 1), "project"),
         (
             lambda: inside.project(inside.residual(cells.lstm(4)), 3),
             "output is a leaf of its carry",
