@@ -1,6 +1,6 @@
 """What a law is tried on: a cell with random parameters and inputs, and ways to compare."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -59,33 +59,43 @@ def case_of(cell: Cell | Layer, x: Any, length: int = 7, tolerance: float | None
     """Random parameters near those of `init`, random inputs and a random carry."""
     key = jax.random.key(0)
 
-    def draw(leaf: Any, shape: Any, salt: int) -> Any:
-        if not jnp.issubdtype(leaf.dtype, jnp.inexact):
-            return jnp.zeros(shape, leaf.dtype)
+    def drawn(seed: int, leaf: Any) -> Any:
+        if not is_float(leaf):
+            return jnp.zeros((length, *leaf.shape), leaf.dtype)
         dtype = jnp.promote_types(leaf.dtype, jnp.float64)
-        return jax.random.normal(jax.random.fold_in(key, salt), shape, dtype)
+        return normal(seed, (length, *leaf.shape), dtype)
 
     leaves, tree = jax.tree.flatten(x)
-    xs = tree.unflatten([draw(v, (length, *v.shape), i) for i, v in enumerate(leaves)])
-    params = nudge(cell.init(key, jax.tree.map(lambda a: a[0], xs)), jax.random.fold_in(key, 98))
+    xs = tree.unflatten([drawn(i, leaf) for i, leaf in enumerate(leaves)])
+    params = nudge(cell.init(key, jax.tree.map(lambda a: a[0], xs)), 98)
     carry = cell.carry(params, jax.tree.map(lambda a: a[0], xs))
     return Case(
         cell=cell,
         params=params,
         xs=xs,
-        carry=nudge(carry, jax.random.fold_in(key, 99)),
+        carry=nudge(carry, 99),
         key=jax.random.key(1),
         tolerance=1e-10 if tolerance is None else tolerance,
     )
 
 
-def nudge(tree: Any, key: Any) -> Any:
+def normal(seed: int | Sequence[int], shape: tuple[int, ...], dtype: Any) -> jax.Array:
+    """Random numbers from NumPy, which has nothing to compile for a new shape."""
+    draw = np.random.default_rng(seed).standard_normal
+    values = draw(shape)
+    if jnp.issubdtype(dtype, jnp.complexfloating):
+        values = values + 1j * draw(shape)
+    return jnp.asarray(values.astype(dtype))
+
+
+def nudge(tree: Any, seed: int) -> Any:
     """A little off, so that no zero of an initialiser hides anything."""
     leaves, structure = jax.tree.flatten(tree)
-    keys = jax.random.split(key, len(leaves) + 1)
     moved = [
-        v + 0.2 * jax.random.normal(k, v.shape, v.dtype) if is_float(v) else v
-        for k, v in zip(keys, leaves, strict=False)
+        jnp.asarray(np.asarray(v) + 0.2 * np.asarray(normal((seed, i), v.shape, v.dtype)), v.dtype)
+        if is_float(v)
+        else v
+        for i, v in enumerate(leaves)
     ]
     return structure.unflatten(moved)
 
@@ -119,7 +129,7 @@ def loss_of(outputs: Any) -> jax.Array:
     total = jnp.zeros(())
     for i, v in enumerate(floats(outputs)):
         v = v.astype(jnp.promote_types(v.dtype, jnp.float32))
-        weights = jnp.cos(jnp.arange(v.size) + i).reshape(v.shape)
+        weights = np.cos(np.arange(v.size) + i).reshape(v.shape)
         value = weights * jnp.sin(v)
         total = total + jnp.real(value.sum()) + jnp.imag(value.sum())
     return total
@@ -150,7 +160,7 @@ def derivatives(
         return floats(run(case.cell, params, xs, carry, method=method, **options))
 
     of_floats, values = differentiable(outputs, case.params, case.xs, carry)
-    direction = [jnp.cos(3.0 * jnp.arange(v.size, dtype=v.dtype)).reshape(v.shape) for v in values]
+    direction = [np.cos(3.0 * np.arange(v.size)).astype(v.dtype).reshape(v.shape) for v in values]
 
     @jax.jit
     def everything(values: list[Any]) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jaxrnn.core import problem_of
 from jaxrnn.engine.jaxprs import is_float
@@ -26,12 +27,16 @@ def initialising(case: Case) -> None:
 
 def closing(case: Case) -> None:
     """The carry's type stays what it is, whatever the precision of params and x."""
+
+    def before_and_after(params: Any, x: Any) -> Any:
+        carry = case.cell.carry(params, x)
+        return carry, case.cell.step(params, carry, x)[0]
+
     for params_dtype in (jnp.float64, jnp.float32, jnp.bfloat16):
         for x_dtype in (jnp.float64, jnp.float32, jnp.bfloat16):
             params = cast(case.params, params_dtype)
             x = cast(at(case.xs, 0), x_dtype)
-            carry = case.cell.carry(params, x)
-            after, _ = case.cell.step(params, carry, x)
+            carry, after = jax.eval_shape(before_and_after, params, x)
             what = f"the carry with {params_dtype.__name__} params and {x_dtype.__name__} x"
             got, want = (jax.tree.map(_type, tree) for tree in (after, carry))
             assert got == want, f"{what} goes in as {want} and comes out as {got}"
@@ -76,22 +81,32 @@ def structure(case: Case) -> None:
     def step(carry: Any) -> Any:
         return case.cell.step(case.params, carry, x)[0]
 
-    if found.kind <= Kind.AFFINE:
+    @jax.jit
+    def superposed() -> Any:
         other = jax.tree.map(lambda a: 1.5 - a, case.carry)
         both = jax.tree.map(lambda a, b: 0.25 * a + 0.75 * b, case.carry, other)
         mixed = jax.tree.map(lambda a, b: 0.25 * a + 0.75 * b, step(case.carry), step(other))
-        same(step(both), mixed, case.tolerance, f"superposition ({found.kind})")
-    leaves, tree = jax.tree.flatten(case.carry)
-    _, push = jax.linearize(lambda *leaves: jax.tree.leaves(step(tree.unflatten(leaves))), *leaves)
-    for i, leaf in enumerate(leaves):
-        units = jnp.eye(leaf.size, dtype=leaf.dtype).reshape(leaf.size, *leaf.shape)
+        return step(both), mixed
+
+    @jax.jit
+    def jacobian() -> list[jax.Array]:
+        """Of each leaf after the step in each one before it."""
+        leaves, tree = jax.tree.flatten(case.carry)
+        _, push = jax.linearize(lambda *v: jax.tree.leaves(step(tree.unflatten(v))), *leaves)
         still = [jnp.zeros_like(v) for v in leaves]
-        moved = jax.vmap(lambda e, i=i, still=still: push(*still[:i], e, *still[i + 1 :]))(units)
-        for new in moved:
-            matrix = new.reshape(leaf.size, -1)
-            alike = matrix.shape[0] == matrix.shape[1]
-            off = matrix - jnp.diag(jnp.diag(matrix)) if alike else matrix
-            assert not bool(jnp.any(off)), f"found {found.kind}, but its Jacobian is not diagonal"
+        blocks = []
+        for i, leaf in enumerate(leaves):
+            units = jnp.eye(leaf.size, dtype=leaf.dtype).reshape(leaf.size, *leaf.shape)
+            moved = jax.vmap(lambda e, i=i: push(*still[:i], e, *still[i + 1 :]))(units)
+            blocks += [new.reshape(leaf.size, -1) for new in moved]
+        return blocks
+
+    if found.kind <= Kind.AFFINE:
+        same(*superposed(), case.tolerance, f"superposition ({found.kind})")
+    for block in map(np.asarray, jacobian()):
+        alike = block.shape[0] == block.shape[1]
+        off = block - np.diag(np.diag(block)) if alike else block
+        assert not off.any(), f"found {found.kind}, but its Jacobian is not diagonal"
 
 
 NUMBERS: dict[str, Callable[[Case], None]] = {

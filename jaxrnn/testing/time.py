@@ -5,6 +5,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jaxrnn import methods
 from jaxrnn.core import draw, sequence_key
@@ -23,15 +24,21 @@ from jaxrnn.testing.case import (
 
 
 def at(tree: Any, index: Any) -> Any:
-    return jax.tree.map(lambda a: a[index], tree)
+    """A part of every leaf; NumPy's, as each slice of JAX's is compiled for itself."""
+
+    def part(leaf: Any) -> Any:
+        is_key = jnp.issubdtype(leaf.dtype, jax.dtypes.extended)
+        return leaf[index] if is_key else jnp.asarray(np.asarray(leaf)[index])
+
+    return jax.tree.map(part, tree)
 
 
 def streaming(case: Case) -> None:
     """Calling `step` for one x after the other is `run`."""
     carry, ys = case.run(carry=case.carry, method=methods.lax())
-    state, outs = case.carry, []
+    state, outs, step = case.carry, [], jax.jit(case.cell.step)
     for t in range(case.length):
-        state, y = case.cell.step(case.params, state, at(case.xs, t))
+        state, y = step(case.params, state, at(case.xs, t))
         outs.append(y)
     stacked = jax.tree.map(lambda *y: jnp.stack(y), *outs)
     same((state, stacked), (carry, ys), case.tolerance, "step by step and run()")
@@ -96,10 +103,10 @@ def padding(case: Case) -> None:
                 _, dirty = differentiable(loss, case.params, filled(fill), case.carry)
                 what = f"padding of {fill}, reverse={reverse}, {method or 'method=None'}"
                 same(results(dirty), want, case.tolerance, what)
+    carry, ys = case.run(carry=case.carry, lengths=lengths)
     for row in range(case.rows):
         n = int(lengths[row])
         one = (slice(None), slice(row, row + 1))
-        carry, ys = case.run(carry=case.carry, lengths=lengths)
         start = at(case.carry, slice(row, row + 1))
         alone = case.run(xs=at(at(case.xs, one), slice(None, n)), carry=start)
         cut = (at(carry, slice(row, row + 1)), at(at(ys, one), slice(None, n)))
@@ -111,9 +118,9 @@ def resetting(case: Case) -> None:
     t = case.length // 2
     resets = jnp.zeros((case.length, case.rows), bool).at[t].set(True)
     poisoned = jax.tree.map(lambda a: jnp.full_like(a, jnp.nan) if is_float(a) else a, case.carry)
+    fresh = case.run(xs=at(case.xs, slice(t, None)))
     for carry in (case.carry, poisoned):
         last, ys = case.run(carry=carry, resets=resets)
-        fresh = case.run(xs=at(case.xs, slice(t, None)))
         same((last, at(ys, slice(t, None))), fresh, case.tolerance, f"a reset before step {t}")
 
 
@@ -130,10 +137,10 @@ def noise(case: Case) -> None:
         return
     x = jax.tree.map(lambda a: jnp.zeros_like(a[0]), case.xs)
     params = draw(case.cell, case.params, x, sequence_key(case.key))
-    state = case.cell.carry(params, x)
+    state, step = case.cell.carry(params, x), jax.jit(case.cell.step)
     for t in range(case.length):
         key = jax.random.fold_in(case.key, t)
-        state, y = case.cell.step(params, state, at(case.xs, t), key)
+        state, y = step(params, state, at(case.xs, t), key)
         same(y, at(noisy[1], t), case.tolerance, f"noise at step {t}, step by step and in run()")
 
 

@@ -42,7 +42,7 @@ def batching(case: Case) -> None:
 
 def mapping(case: Case) -> None:
     """Vmap over parameters is a loop over them."""
-    other = nudge(case.params, jax.random.key(7))
+    other = nudge(case.params, 7)
     both = jax.tree.map(lambda a, b: jnp.stack([a, b]), case.params, other)
     for method in SOME:
 

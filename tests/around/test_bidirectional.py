@@ -46,7 +46,7 @@ def test_it_agrees_with_two_runs(kind, option, one_loop, monkeypatch):
     for a, b in zip(*map(jax.tree.leaves, (got, want)), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
     whole = loss(lambda params, xs: run(layer, params, xs, **options))
-    gradients = [jax.grad(f, argnums=(0, 1))(params, xs) for f in (whole, loss(both))]
+    gradients = [jax.jit(jax.grad(f, argnums=(0, 1)))(params, xs) for f in (whole, loss(both))]
     for a, b in zip(*map(jax.tree.leaves, gradients), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
 

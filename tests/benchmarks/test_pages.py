@@ -87,14 +87,17 @@ def test_few_rows_and_odd_ones_give_a_report_too(suite, how, tmp_path):
 @pytest.mark.parametrize(
     "page", [*REPORTS.glob("*/report.html")], ids=lambda page: page.parent.name
 )
-def test_a_committed_report_says_what_its_rows_say(page, tmp_path):
+def test_a_committed_report_says_what_its_rows_say(page, tmp_path, monkeypatch):
+    """In words and tables; the pictures, which take the longest, are compared by their titles."""
+    undrawn = classmethod(lambda cls, figure: cls(b"", figure.get_suptitle()))
+    monkeypatch.setattr(report.web.Picture, "of", undrawn)
     found = rows.load(page.parent, list(SUITES))
     if (page.parent / "reasons.md").exists():
         shutil.copy(page.parent / "reasons.md", tmp_path)
     report.write(tmp_path, found)
     assert (tmp_path / "report.md").read_text() == page.with_suffix(".md").read_text()
     fresh, committed = ((d / "report.html").read_text() for d in (tmp_path, page.parent))
-    no_pictures = re.compile(r"data:image/png;base64,[^\"]+")
+    no_pictures = re.compile(r"data:image/png;base64,[^\"]*")
     assert no_pictures.sub("", fresh) == no_pictures.sub("", committed)
 
 

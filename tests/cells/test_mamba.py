@@ -31,7 +31,7 @@ def test_it_is_a_gate():
     """Theorem 1 of the paper: with N = 1, A = −1, B = 1, hₜ = (1 − g) hₜ₋₁ + g xₜ, g = σ(Linear(x))."""
     cell = selective_ssm(4, state=1, rank=1, discretise=zoh)
     xs = jax.random.normal(key, (7, 4)).at[:, 3].set(1.0)
-    params = nudge(cell.init(key, xs[0]), key)
+    params = nudge(cell.init(key, xs[0]), 2)
     to_d = jax.random.normal(key, (4,))
     params = params._replace(
         input=jnp.eye(4),

@@ -198,7 +198,7 @@ CASES = {
         r"first\(\) needs at least one method",
     ),
     "first of a name": (
-        lambda: methods.first.__wrapped__("scan"),
+        lambda: methods.first("scan"),
         TypeError,
         "takes methods such as",
     ),

@@ -1,7 +1,6 @@
 """The example at toy size: in one process and in two, the numbers agree; and what it refuses."""
 
 import importlib.util
-import os
 import re
 import socket
 import subprocess
@@ -9,6 +8,8 @@ import sys
 from pathlib import Path
 
 import pytest
+
+from tests import quick
 
 SOURCE = Path(__file__).parents[2] / "examples" / "train_sharded.py"
 spec = importlib.util.spec_from_file_location("train_sharded", SOURCE)
@@ -20,10 +21,9 @@ TOY = ["--updates=4", "--rows=8", "--devices=4"]
 
 def start(*flags: str) -> subprocess.Popen:
     """With JAX as it comes, so that it makes its virtual devices itself."""
-    env = {**os.environ, "XLA_FLAGS": "--xla_backend_optimization_level=0"}
     command = [sys.executable, str(SOURCE), *TOY, *flags]
     return subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=env
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=quick.environment()
     )
 
 

@@ -1,12 +1,12 @@
 """Two processes train, save and resume as one does: params spread over both, each with its batches."""
 
-import os
 import socket
 import subprocess
 import sys
 from pathlib import Path
 
 from jaxrnn import train
+from tests import quick
 
 SOURCE = Path(__file__).with_name("process.py")
 
@@ -15,14 +15,13 @@ def run(folder: Path, processes: int) -> None:
     with socket.socket() as free:
         free.bind(("localhost", 0))
         port = free.getsockname()[1]
-    env = {**os.environ, "XLA_FLAGS": "--xla_backend_optimization_level=0"}
     running = [
         subprocess.Popen(
             [sys.executable, str(SOURCE), str(folder), str(processes), str(n), str(port)],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
-            env=env,
+            env=quick.environment(),
         )
         for n in range(processes)
     ]
