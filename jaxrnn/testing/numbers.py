@@ -102,7 +102,8 @@ def structure(case: Case) -> None:
         return blocks
 
     if found.kind <= Kind.AFFINE:
-        same(*superposed(), case.tolerance, f"superposition ({found.kind})")
+        at_once, apart = superposed()
+        same(at_once, apart, case.tolerance, f"superposition ({found.kind})")
     for block in map(np.asarray, jacobian()):
         alike = block.shape[0] == block.shape[1]
         off = block - np.diag(np.diag(block)) if alike else block
