@@ -1,5 +1,5 @@
 """Shapes in signatures, by jaxtyping: documentation everywhere, checked where jaxtyping is installed
-and asked to (the tests do). Nothing in the package needs it.
+and asked to (as one of the tests does). Nothing in the package needs it.
 """
 
 from typing import TYPE_CHECKING, Any
