@@ -160,7 +160,9 @@ def derivatives(
         return floats(run(case.cell, params, xs, carry, method=method, **options))
 
     of_floats, values = differentiable(outputs, case.params, case.xs, carry)
-    direction = [np.cos(3.0 * np.arange(v.size)).astype(v.dtype).reshape(v.shape) for v in values]
+    direction = [
+        jnp.asarray(np.cos(3.0 * np.arange(v.size)).reshape(v.shape), v.dtype) for v in values
+    ]
 
     @jax.jit
     def everything(values: list[Any]) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from benchmarks.__main__ import main
 from benchmarks.rows import read, save
 from benchmarks.suites import SUITES
 
-OFTEN = ("peers", "long", "sweep")  # in every run of the tests
+OFTEN = ("peers", "long")  # in every run of the tests
 
 
 @pytest.mark.parametrize(

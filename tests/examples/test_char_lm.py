@@ -137,7 +137,7 @@ def test_the_best_file_holds_the_parameters_of_the_loss_reported(finished, text,
     assert lm.validator(model, data.valid, 16)(best) == pytest.approx(least, rel=1e-6)
 
 
-@pytest.mark.parametrize("cell", ["elman", "gru", "indrnn"])
+@pytest.mark.parametrize("cell", ["gru", "indrnn"])
 def test_cells_stack(cell, text, capsys):
     argv = flags(text=text, cell=cell, layers=2)
     assert lm.main([*argv, "--out=run"]) == 0

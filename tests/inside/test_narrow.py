@@ -19,17 +19,18 @@ SHARED = ["elman", "gru", "gru_reset_before", "indrnn", "lstm", "mgu", "peephole
 
 def corner(leaf, features=H):
     """The first units of each gate along every axis of units."""
+    leaf = np.asarray(leaf)
     for axis, size in enumerate(leaf.shape):
         if size % W == 0:
             gates = leaf.reshape(*leaf.shape[:axis], size // W, W, *leaf.shape[axis + 1 :])
-            first = jax.lax.slice_in_dim(gates, 0, features, axis=axis + 1)
+            first = gates.take(range(features), axis=axis + 1)
             leaf = first.reshape(*leaf.shape[:axis], -1, *leaf.shape[axis + 1 :])
     return leaf
 
 
 def masked(leaf):
     """What is not in the corner."""
-    number = jnp.arange(leaf.size).reshape(leaf.shape)
+    number = np.arange(leaf.size).reshape(leaf.shape)
     return np.setdiff1d(number, corner(number))
 
 
@@ -66,12 +67,13 @@ def test_it_is_the_narrow_cell(name, method):
         return both(narrow(factory(W), features), params, xs, **flags)
 
     value, gradient = narrowed(H)
-    exact, exact_gradient = both(factory(H), jax.tree.map(corner, params), xs, **flags)
+    of_the_narrow = jax.jit(lambda params: both(factory(H), params, xs, **flags))
+    exact, exact_gradient = of_the_narrow(jax.tree.map(corner, params))
     close(value, exact)
     close(jax.tree.map(corner, gradient[0]), exact_gradient[0])
     close(gradient[1], exact_gradient[1])
     for leaf in jax.tree.leaves(gradient[0]):
-        assert not leaf.ravel()[masked(leaf)].any()
+        assert not np.ravel(leaf)[masked(leaf)].any()
     assert sum(masked(leaf).size for leaf in jax.tree.leaves(params)) > W
 
 

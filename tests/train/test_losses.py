@@ -65,16 +65,17 @@ RIGHT = jnp.arange(T)[:, None] < jnp.array([6, 4, 5])
 
 
 @pytest.mark.parametrize("name", MASKED)
-@pytest.mark.parametrize("padding", [np.nan, np.inf, 1e30])
-def test_padding_is_inert(name, padding):
-    valid = RIGHT if name == "ctc" else VALID
-    value, gradient = jax.value_and_grad(MASKED[name])(LOGITS)
-    filled = jnp.where(valid[..., None], LOGITS, padding)
-    other, other_gradient = jax.value_and_grad(MASKED[name])(filled)
-    assert float(value) == float(other)
-    np.testing.assert_array_equal(gradient, other_gradient)
-    np.testing.assert_array_equal(np.asarray(gradient)[~np.asarray(valid)], 0)
+def test_padding_is_inert(name):
+    valid = np.asarray(RIGHT if name == "ctc" else VALID)
+    both = jax.jit(jax.value_and_grad(MASKED[name]))
+    value, gradient = both(LOGITS)
+    np.testing.assert_array_equal(np.asarray(gradient)[~valid], 0)
     assert np.abs(gradient).max() > 0
+    for padding in (np.nan, np.inf, 1e30):
+        filled = np.where(valid[..., None], LOGITS, np.float32(padding))
+        other, other_gradient = both(filled)
+        assert float(value) == float(other)
+        np.testing.assert_array_equal(gradient, other_gradient)
 
 
 def test_nan_in_padded_targets_is_inert():
