@@ -112,7 +112,7 @@ def test_constants_may_be_traced(make):
     def outputs(rate):
         return run(make(rate), params, xs, key=key)[1]
 
-    mapped = jax.vmap(outputs)(rates)
+    mapped = jax.jit(jax.vmap(outputs))(rates)
     for i, rate in enumerate(rates.tolist()):
         np.testing.assert_allclose(mapped[i], outputs(rate), rtol=1e-4, atol=1e-5)
 

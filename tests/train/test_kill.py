@@ -1,6 +1,5 @@
 """A training that is killed and resumed ends with the bits of one that was not."""
 
-import subprocess
 import sys
 from pathlib import Path
 
@@ -39,6 +38,7 @@ def test_a_command_that_fails_is_reported(tmp_path):
         kill.kill([sys.executable, "-c", "raise SystemExit(3)"], tmp_path, 1, 0, "update ", ".")
 
 
-def test_it_is_a_command():
-    done = subprocess.run([sys.executable, kill.__file__, "--help"], capture_output=True, text=True)
-    assert "SIGKILL at random moments" in done.stdout
+def test_it_is_a_command(capsys):
+    with pytest.raises(SystemExit, match="0"):
+        kill.main(["--help"])
+    assert "SIGKILL at random moments" in capsys.readouterr().out
