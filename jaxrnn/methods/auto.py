@@ -75,16 +75,25 @@ def _best(problem: Problem, loop: Loop, rules: Rules) -> Taken:
     if problem.parallel is not None and loop.length >= rules.parallel:
         return Taken(associative(), "the cell has a form of its own for all steps at once")
     if obstacle(loop, problem.name) is None:
-        if loop.length >= rules.associative:
-            because = "the carry is affine in itself, so that all steps are taken at once"
-            return Taken(associative(), because)
         if rules.narrow is not None and _is_narrow(loop, rules.narrow):
             because = (
                 "the carry is affine in itself, complex and small: it is solved chunk by chunk"
             )
             return Taken(associative(chunk=rules.narrow.chunk), because)
+        if (times := _swelling(loop)) >= rules.swollen:
+            because = f"the carry has {times} numbers for one of output: nothing so large is kept"
+            return Taken(scan(hoist=False), because)
+        if loop.length >= rules.associative:
+            because = "the carry is affine in itself, so that all steps are taken at once"
+            return Taken(associative(), because)
     options, because = choose(loop, rules)
     return Taken(scan(**options._asdict()), because)
+
+
+def _swelling(loop: Loop) -> int:
+    """How many numbers of carry there are for one of output."""
+    last, ys = loop.step.outvars[: loop.num_carry], loop.step.outvars[loop.num_carry :]
+    return sum(map(count, last)) // max(sum(map(count, ys)), 1)
 
 
 def _is_narrow(loop: Loop, narrow: Narrow) -> bool:

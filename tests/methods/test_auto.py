@@ -77,6 +77,13 @@ def test_a_linear_recurrence_is_taken_at_once_by_an_accelerator_and_for_its_grad
     assert taken(cells.min_gru(8), 16, 2, 8) == methods.scan()
 
 
+def test_a_state_many_times_its_output_stays_in_the_loop():
+    for cell in (cells.s4d(16, state=64), cells.selective_ssm(16, state=16)):
+        assert taken(cell, 64, 2, 16) == methods.scan(hoist=False)
+        assert "numbers for one of output" in take(problem(cell, 64, 2, 16), "cpu").because
+        assert taken(cell, 64, 2, 16, platform="gpu") == methods.associative()
+
+
 def test_a_small_complex_recurrence_of_many_steps_is_solved_in_chunks():
     forward, _ = taken(cells.lru(8, state=64), 2048, 1, 8).options
     assert forward == methods.associative(chunk=1024)
