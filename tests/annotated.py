@@ -22,13 +22,17 @@ from flax import nnx as flax_nnx  # noqa: E402
 from tests.tables import CELLS, METHODS, REPRESENTATIVES  # noqa: E402
 
 KEY = jax.random.key(0)
-LAYERS = {
-    "stack": around.stack(
-        around.embed(7, 5), around.dropout(0.1), cells.lstm(6), around.residual(cells.gru(6))
+TOKENS = jnp.zeros((6, 2), int)
+LAYERS = [
+    (
+        around.stack(
+            around.embed(7, 5), around.dropout(0.1), cells.lstm(6), around.residual(cells.gru(6))
+        ),
+        TOKENS,
     ),
-    "bidirectional": around.bidirectional(cells.gru(4)),
-    "frames": around.stack(around.embed(7, 5), around.causal_conv(4, 3), around.downsample(2)),
-}
+    (around.bidirectional(cells.gru(4)), jnp.zeros((6, 2, 3))),
+    (around.stack(around.embed(7, 5), around.causal_conv(4, 3), around.downsample(2)), TOKENS),
+]
 COMBINED = {
     "zoneout": inside.zoneout(cells.lstm(4), 0.2),
     "dropout": inside.recurrent_dropout(inside.drop_connect(cells.gru(4), 0.2), 0.1),
@@ -65,9 +69,7 @@ def trace_methods() -> None:
 
 
 def trace_layers() -> None:
-    for name, layer in LAYERS.items():
-        kind = float if name == "bidirectional" else int
-        xs = jnp.zeros((6, 2, 3) if kind is float else (6, 2), kind)
+    for layer, xs in LAYERS:
         params = layer.init(KEY, xs[0])
         jax.eval_shape(lambda p, xs, layer=layer: jaxrnn.run(layer, p, xs, key=KEY), params, xs)
         jaxrnn.explain(layer, params, xs)

@@ -87,12 +87,12 @@ def project(
 
     def init(key, x):
         k, p = jax.random.split(key)
-        _, rows = _fed_back(name, cell, x)
+        i, rows = _fed_back(name, cell, x)
         if features > rows:
             raise ValueError(f"{name} needs at most the {rows} features of {cell}, got {features}")
         params = cell.init(k, x)
         recurrent = _recurrent(name, params, rows)
-        _check_reads(name, cell, params, x, recurrent)
+        _check_reads(name, cell, params, x, recurrent, i)
         weight = named_leaves(params)[recurrent]
         projection = cell_parts.draw(projection_init, p, (rows, features), weight.dtype)
         return ProjectedParams(_with(params, recurrent, weight[:features]), projection)
@@ -152,12 +152,12 @@ def _with(params: Any, path: str, leaf: Any) -> Any:
     return jax.tree.unflatten(jax.tree.structure(params), list(leaves.values()))
 
 
-def _check_reads(name: str, cell: Cell, params: Any, x: Any, recurrent: str) -> None:
+def _check_reads(name: str, cell: Cell, params: Any, x: Any, recurrent: str, i: int) -> None:
     """Takes a step, of shapes alone, in a space of H + 1 features, to which nothing else fits.
 
-    In the space asked for it might, by broadcasting: one feature goes with any number of them.
+    In the space asked for it might, by broadcasting: one feature goes with any number of them. The
+    output is leaf `i` of the carry.
     """
-    i, _ = _fed_back(name, cell, x)
 
     def step(params, x):
         leaves, tree = jax.tree.flatten(cell.carry(params, x))

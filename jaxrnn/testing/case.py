@@ -63,7 +63,7 @@ def case_of(cell: Cell | Layer, x: Any, length: int = 7, tolerance: float | None
         if not is_float(leaf):
             return jnp.zeros((length, *leaf.shape), leaf.dtype)
         dtype = jnp.promote_types(leaf.dtype, jnp.float64)
-        return normal(seed, (length, *leaf.shape), dtype)
+        return jnp.asarray(normal(seed, (length, *leaf.shape), dtype))
 
     leaves, tree = jax.tree.flatten(x)
     xs = tree.unflatten([drawn(i, leaf) for i, leaf in enumerate(leaves)])
@@ -79,20 +79,20 @@ def case_of(cell: Cell | Layer, x: Any, length: int = 7, tolerance: float | None
     )
 
 
-def normal(seed: int | Sequence[int], shape: tuple[int, ...], dtype: Any) -> jax.Array:
+def normal(seed: int | Sequence[int], shape: tuple[int, ...], dtype: Any) -> np.ndarray:
     """Random numbers from NumPy, which has nothing to compile for a new shape."""
     draw = np.random.default_rng(seed).standard_normal
     values = draw(shape)
     if jnp.issubdtype(dtype, jnp.complexfloating):
         values = values + 1j * draw(shape)
-    return jnp.asarray(values.astype(dtype))
+    return values.astype(dtype)
 
 
 def nudge(tree: Any, seed: int) -> Any:
     """A little off, so that no zero of an initialiser hides anything."""
     leaves, structure = jax.tree.flatten(tree)
     moved = [
-        jnp.asarray(np.asarray(v) + 0.2 * np.asarray(normal((seed, i), v.shape, v.dtype)), v.dtype)
+        jnp.asarray(np.asarray(v) + 0.2 * normal((seed, i), v.shape, v.dtype), v.dtype)
         if is_float(v)
         else v
         for i, v in enumerate(leaves)
