@@ -10,22 +10,23 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
-from jax.extend import core as jex
 
 from jaxrnn.engine.jaxprs import (
     Eqn,
+    Jaxpr,
     Var,
     apply,
     dtype,
     is_float,
     is_var,
     needed,
+    part,
     producers,
     reads,
     shape,
     value,
 )
-from jaxrnn.engine.rewrite import Needs, Value, normalise
+from jaxrnn.engine.rewrite import Needs, normal_form
 from jaxrnn.engine.split import PRODUCTS, levels
 
 Step = Callable[..., Any]  # params, carry, x -> carry, y
@@ -40,7 +41,8 @@ class Product(NamedTuple):
 class Read(NamedTuple):
     """A step in normal form, and its recurrent products."""
 
-    jaxpr: jex.ClosedJaxpr  # params, carry, x -> carry, y
+    jaxpr: Jaxpr  # what it closes over, params, carry, x -> carry, y
+    closed_over: list[Any]
     params: list[Var]
     products: list[Product]
     outputs: Any  # the structure of carry, y
@@ -54,24 +56,24 @@ class Read(NamedTuple):
 def read(step: Step, params: Any, carry: Any, x: Any) -> Read:
     """Reads a step for arguments of these types."""
 
-    def in_normal_form(params: Any, carry: Any, x: Any) -> Any:
-        traced, out = jax.make_jaxpr(step, return_shape=True)(params, carry, x)
-        kinds = ((params, Needs.NOTHING), (carry, Needs.CARRY), (x, Needs.X))
-        inputs = [Value(v, needs) for tree, needs in kinds for v in jax.tree.leaves(tree)]
-        return jax.tree.unflatten(jax.tree.structure(out), normalise(traced, inputs))
-
-    closed, out = jax.make_jaxpr(in_normal_form, return_shape=True)(params, carry, x)
-    jaxpr = closed.jaxpr
+    traced, out = jax.make_jaxpr(step, return_shape=True)(params, carry, x)
+    whole = traced.jaxpr
+    kinds = ((whole.constvars, Needs.NOTHING), (params, Needs.NOTHING))
+    kinds += ((carry, Needs.CARRY), (x, Needs.X))
+    needs = [need for tree, need in kinds for _ in jax.tree.leaves(tree)]
+    open_ = part(whole, [*whole.constvars, *whole.invars], whole.outvars, whole.eqns)
+    jaxpr, constants = normal_form(open_, needs)
+    closed_over = [*constants, *traced.consts]
+    invars = list(jaxpr.invars[len(closed_over) :])
     after_params = len(jax.tree.leaves(params))
     num_carry = len(jax.tree.leaves(carry))
-    invars = list(jaxpr.invars)
     carried, xs = invars[after_params:][:num_carry], invars[after_params + num_carry :]
     level = levels(jaxpr.eqns, xs, carried)
     # A readout multiplies the carry too, but nothing comes back from there.
     recurrent = needed(jaxpr.eqns, jaxpr.outvars[:num_carry])
     found = [_product(e, level) for e in recurrent if e.primitive.name in PRODUCTS]
     products = [p for p in found if p is not None]
-    return Read(closed, invars[:after_params], products, jax.tree.structure(out))
+    return Read(jaxpr, closed_over, invars[:after_params], products, jax.tree.structure(out))
 
 
 def _product(eqn: Eqn, level: Callable[[Var], Needs]) -> Product | None:
@@ -90,7 +92,7 @@ def recurrent_operands(step: Step, params: Any, carry: Any, x: Any) -> list[jax.
 def recurrent_weights(step: Step, params: Any, carry: Any, x: Any) -> list[bool]:
     """For each leaf of `params`, whether it makes a weight that the carry is multiplied by."""
     step_read = read(step, params, carry, x)
-    made_by = producers(step_read.jaxpr.jaxpr.eqns)
+    made_by = producers(step_read.jaxpr.eqns)
     seen: set[Var] = set()
     pending = [p.weight for p in step_read.products]
     while pending:
@@ -109,9 +111,9 @@ def with_operands(step: Step, change: Callable[[int, Any], Any]) -> Step:
 
     def changed(params: Any, carry: Any, x: Any) -> Any:
         step_read = read(step, params, carry, x)
-        jaxpr, consts = step_read.jaxpr.jaxpr, step_read.jaxpr.consts
-        env = dict(zip(jaxpr.constvars, consts, strict=True))
-        env |= zip(jaxpr.invars, jax.tree.leaves((params, carry, x)), strict=True)
+        jaxpr = step_read.jaxpr
+        values = [*step_read.closed_over, *jax.tree.leaves((params, carry, x))]
+        env = dict(zip(jaxpr.invars, values, strict=True))
         number = {v: i for i, v in enumerate(step_read.operands)}
         operand_of = {id(p.eqn): p.operand for p in step_read.products}
         replaced: dict[Var, Any] = {}

@@ -1,19 +1,19 @@
-"""Reads a step: traces it as `jax.lax.scan` would and puts it in normal form.
+"""Reads a step: traces it as `jax.lax.scan` does and puts it in normal form.
 
-The scan itself is traced, not only the step, so `jax.lax.scan` does the checking: of the carry's
-type, of weak types, of lengths, of what varies over a mesh. What comes out is its jaxpr with one
-`scan` equation, which the engine then runs in its own way.
+The scan itself is traced, not only the step, so `jax.lax.scan` does the checking, and says what is
+wrong in its own words: of the carry's type, of weak types, of lengths, of what varies over a mesh. What
+comes out is its jaxpr with one `scan` equation, which the engine then runs in its own way.
 """
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
-from jax import lax
+from jax import core, lax
 from jax.extend import core as jex
 
-from jaxrnn.engine.jaxprs import Jaxpr, apply, is_var, part, shape, subjaxprs, value
-from jaxrnn.engine.rewrite import Needs, Value, normalise
+from jaxrnn.engine.jaxprs import Eqn, Jaxpr, apply, is_var, part, subjaxprs, value
+from jaxrnn.engine.rewrite import Needs, normal_form
 
 Step = Callable[[Any, Any], tuple[Any, Any]]
 
@@ -37,7 +37,8 @@ class Traced(NamedTuple):
     jaxpr: (
         jex.ClosedJaxpr
     )  # init, xs -> carry, ys; the scan and what little `lax.scan` puts around it
-    loop: Loop | None  # None under `jax.disable_jit`, where JAX unrolls the scan in Python
+    loop: Loop | None  # None where there is none that the engine may take apart
+    constants: list[Any]  # of the loop's consts those that functions called by the step close over
     inputs: list[Any]
     out_tree: Any
 
@@ -49,7 +50,7 @@ class Traced(NamedTuple):
         for eqn in jaxpr.eqns:
             if self.loop is not None and eqn.primitive.name == "scan":
                 values = [value(env, v) for v in eqn.invars]
-                results = execute(self.loop, values)
+                results = execute(self.loop, [*self.constants, *values])
             else:
                 results = apply(jaxpr, eqn, env)
             env |= zip(eqn.outvars, results, strict=True)
@@ -63,7 +64,8 @@ class Traced(NamedTuple):
         known = {v: consts.get(id(c)) for v, c in closed_over}
         known |= zip(jaxpr.invars, inputs, strict=True)
         [eqn] = [e for e in jaxpr.eqns if e.primitive.name == "scan"]
-        return [known.get(v) if is_var(v) else None for v in eqn.invars]
+        given = [known.get(v) if is_var(v) else None for v in eqn.invars]
+        return [*(consts.get(id(c)) for c in self.constants), *given]
 
     def run_as_traced(self) -> tuple[Any, Any]:
         outs = jex.jaxpr_as_fun(self.jaxpr)(*self.inputs)
@@ -78,36 +80,33 @@ def trace(
     reverse: bool = False,
     unroll: int | bool = 1,
 ) -> Traced:
-    """Traces `jax.lax.scan(f, init, xs, length, reverse, unroll)` with `f` in normal form."""
+    """Traces `jax.lax.scan(f, init, xs, length, reverse, unroll)` and puts its step in normal form."""
 
     def scan(init: Any, xs: Any) -> tuple[Any, Any]:
-        return lax.scan(normal_form(f), init, xs, length, reverse, unroll)
+        return lax.scan(f, init, xs, length, reverse, unroll)
 
     jaxpr, out = jax.make_jaxpr(scan, return_shape=True)(init, xs)
-    loop = None
-    for eqn in jaxpr.jaxpr.eqns:
-        if eqn.primitive.name == "scan":
-            [step] = subjaxprs(eqn)
-            # Carries that never change are consts by now. What is stacked has an axis more outside.
-            pairs = zip(step.outvars, eqn.outvars, strict=True)
-            num_carry = sum(len(shape(v)) == len(shape(out)) for v, out in pairs)
-            num_xs = len(jax.tree.leaves(xs))
-            loop = Loop(
-                step=part(step, [*step.constvars, *step.invars], step.outvars, step.eqns),
-                num_consts=len(eqn.invars) - num_carry - num_xs,
-                num_carry=num_carry,
-                length=eqn.params["length"],
-            )
-    return Traced(jaxpr, loop, jax.tree.leaves((init, xs)), jax.tree.structure(out))
+    inputs, out_tree = jax.tree.leaves((init, xs)), jax.tree.structure(out)
+    scans = [eqn for eqn in jaxpr.jaxpr.eqns if eqn.primitive.name == "scan"]
+    # Under `jax.disable_jit` JAX unrolls the scan in Python.
+    if len(scans) != 1 or not _is_of_arrays(scans[0]):
+        return Traced(jaxpr, None, [], inputs, out_tree)
+    [eqn], [step] = scans, subjaxprs(scans[0])
+    num_xs = len(jax.tree.leaves(xs))
+    # Carries that never change are consts by now.
+    num_carry = eqn.params["num_carry"]
+    num_consts = len(eqn.invars) - num_carry - num_xs
+    step = part(step, [*step.constvars, *step.invars], step.outvars, step.eqns)
+    constants: list[Any] = []
+    if not step.effects:  # the engine moves equations, and no effects
+        kinds = (Needs.NOTHING,) * num_consts + (Needs.CARRY,) * num_carry + (Needs.X,) * num_xs
+        step, constants = normal_form(step, kinds)
+    loop = Loop(step, num_consts + len(constants), num_carry, eqn.params["length"])
+    return Traced(jaxpr, loop, constants, inputs, out_tree)
 
 
-def normal_form(f: Step) -> Step:
-    """The same step, which traces to a jaxpr in normal form (`engine.rewrite`)."""
-
-    def step(carry: Any, x: Any) -> tuple[Any, Any]:
-        traced, out = jax.make_jaxpr(f, return_shape=True)(carry, x)
-        inputs = [Value(v, Needs.CARRY) for v in jax.tree.leaves(carry)]
-        inputs += [Value(v, Needs.X) for v in jax.tree.leaves(x)]
-        return jax.tree.unflatten(jax.tree.structure(out), normalise(traced, inputs))
-
-    return step
+def _is_of_arrays(scan: Eqn) -> bool:
+    """Whether all values of a scan are arrays; JAX has other types too, which it may know how to scan."""
+    [step] = subjaxprs(scan)
+    atoms = [*scan.invars, *step.invars, *(v for eqn in step.eqns for v in eqn.outvars)]
+    return all(isinstance(v.aval, core.ShapedArray) for v in atoms)
