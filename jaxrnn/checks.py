@@ -1,4 +1,8 @@
-"""What `run` checks before anything runs. Every message names the argument, what came, and a remedy."""
+"""What `run` checks before anything runs. Every message names the argument, what came, and a remedy.
+
+What values tell is checked at every call. What their types tell is checked while a call is traced, once
+for all calls of those types, and what costs a trace of its own only where tracing has failed.
+"""
 
 from collections.abc import Callable
 from typing import Any
@@ -12,6 +16,14 @@ from jax import core
 def check_run(
     layer: Any, params: Any, xs: Any, carry: Any, lengths: Any, mask: Any, resets: Any, key: Any
 ) -> None:
+    """All there is to check, before anything is traced in earnest."""
+    check_arguments(layer, xs, lengths, mask, resets, key)
+    check_carry(layer, params, xs, carry, lengths, mask, resets)
+    check_step(layer, params, xs, key)
+
+
+def check_arguments(layer: Any, xs: Any, lengths: Any, mask: Any, resets: Any, key: Any) -> None:
+    """What can be said of the arguments by looking at them."""
     if not all(hasattr(layer, field) for field in ("name", "init", "carry", "step")):
         raise TypeError(f"run() takes a Cell or a Layer first, got {type(layer).__name__}")
     length = check_xs(xs)
@@ -21,8 +33,16 @@ def check_run(
     check_lengths(lengths, xs, length)
     for name, flags in (("mask", mask), ("resets", resets)):
         check_flags(name, flags, xs, length)
-    x = jax.tree.map(lambda a: jax.ShapeDtypeStruct(jnp.shape(a)[1:], jnp.result_type(a)), xs)
-    first = jax.eval_shape(layer.carry, params, x)
+
+
+def check_carry(
+    layer: Any, params: Any, xs: Any, carry: Any, lengths: Any, mask: Any, resets: Any
+) -> None:
+    """The carry must be one of this layer, and have rows where rows are held or reset one by one."""
+    flags = [v if v is lengths else v[0] for v in (lengths, mask, resets) if v is not None]
+    if carry is None and not flags:
+        return
+    first = jax.eval_shape(layer.carry, params, one_step(xs))
     if carry is not None:
         check_same(
             f"carry of {layer}",
@@ -32,12 +52,13 @@ def check_run(
             first,
             "pass a carry that run() returned, or leave it out",
         )
-    if layer.step is not None:
-        check_step(layer, params, first, x, key)
-    for flags in (lengths, None if mask is None else mask[0:], resets):
-        if flags is not None:
-            batch = np.shape(flags) if flags is lengths else np.shape(flags)[1:]
-            check_rows(first, batch)
+    for rows in flags:
+        check_rows(first, np.shape(rows))
+
+
+def one_step(xs: Any) -> Any:
+    """The types of x."""
+    return jax.tree.map(lambda a: jax.ShapeDtypeStruct(jnp.shape(a)[1:], jnp.result_type(a)), xs)
 
 
 def check_xs(xs: Any) -> int:
@@ -123,9 +144,12 @@ def check_rows(carry: Any, batch: tuple[int, ...]) -> None:
             )
 
 
-def check_step(layer: Any, params: Any, carry: Any, x: Any, key: Any) -> None:
+def check_step(layer: Any, params: Any, xs: Any, key: Any) -> None:
     """The step must take what init and carry make, and give back a carry of the same type."""
-    noise = () if key is None else (key,)
+    if layer.step is None:
+        return
+    x, noise = one_step(xs), () if key is None else (key,)
+    carry = jax.eval_shape(layer.carry, params, x)
 
     def step(params: Any, carry: Any, x: Any, *noise: Any) -> Any:
         if noise and getattr(layer, "noise", None) is not None:

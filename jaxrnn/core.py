@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxrnn import methods
-from jaxrnn.checks import check_run
+from jaxrnn.checks import check_arguments, check_carry, check_step
 from jaxrnn.engine.eager import compiled
 from jaxrnn.guard import Inputs, all_steps, guarded, template
 from jaxrnn.methods.base import Method, Problem
@@ -132,14 +132,20 @@ def run(
       >>> ys.shape, bool((ys[3:, 1] == 0).all())
       ((5, 2, 8), True)
     """
-    check_run(layer, params, xs, carry, lengths, mask, resets, key)
+    check_arguments(layer, xs, lengths, mask, resets, key)
 
-    def program(params, xs, carry, lengths, mask, resets, key):
+    def program(layer, params, xs, carry, lengths, mask, resets, key):
+        check_carry(layer, params, xs, carry, lengths, mask, resets)
         flags = time_flags(xs, lengths, mask, resets, key)
-        if key is not None:
-            params = draw(layer, params, template(xs), sequence_key(key))
-        first = layer.carry(params, template(xs)) if carry is None else carry
-        return lift(layer).run(params, xs, first, **flags, reverse=reverse, method=method)
+        given = params
+        try:
+            if key is not None:
+                params = draw(layer, params, template(xs), sequence_key(key))
+            first = layer.carry(params, template(xs)) if carry is None else carry
+            return lift(layer).run(params, xs, first, **flags, reverse=reverse, method=method)
+        except (TypeError, ValueError, AttributeError):
+            check_step(layer, given, xs, key)  # may know a better word for it
+            raise
 
     arrays = jax.tree.map(as_array, (params, xs, carry, lengths, mask, resets, key))
     return compiled(layer, ("run", reverse, method), program, *arrays)
@@ -189,14 +195,18 @@ def problem_of(
     """What a method is given to run: the cell's step with masks, resets and noise in it."""
     initial = None if resets is None else cell.carry(params, template(xs))
     inputs = Inputs(xs, valid, resets, keys)
-    parallel = None
-    if cell.parallel is not None:
-        parallel = partial(all_steps, cell.parallel, params, carry, inputs, reverse)
+
+    def parallel(arguments: Any, chunk: int | None) -> tuple[Any, Any]:
+        assert cell.parallel is not None
+        params, carry, inputs = arguments
+        return all_steps(cell.parallel, params, carry, inputs, reverse, chunk)
+
     return Problem(
         name=cell.name,
         step=guarded(cell.step, params, initial),
         carry=carry,
         xs=inputs,
         reverse=reverse,
-        parallel=parallel,
+        parallel=parallel if cell.parallel is not None else None,
+        arguments=(params, carry, inputs),
     )

@@ -2,16 +2,22 @@
 
 `jax.lax.scan` compiles anew for every new closure. The engine and `run` make closures at every call,
 so outside a transformation they are traced once and kept, for as long as their owner (the user's step
-function, the cell) lives.
+function, the cell) lives and sees what it saw (`engine.closure`).
 """
 
+from collections import OrderedDict
 from collections.abc import Callable, Hashable
-from typing import Any
+from functools import partial
+from typing import Any, NamedTuple
 from weakref import WeakKeyDictionary
 
 import jax
+import jax.numpy as jnp
+import numpy as np
 from jax import core
 from jax.extend import core as jex
+
+from jaxrnn.engine.closure import renewed, seen_by
 
 # What changes the program a function traces to, besides its arguments.
 _CONTEXT = (
@@ -20,31 +26,51 @@ _CONTEXT = (
     "jax_numpy_dtype_promotion",
     "jax_numpy_rank_promotion",
     "jax_default_prng_impl",
+    "jax_debug_key_reuse",
 )
+KEPT = 32  # programs of one owner; those used least recently are forgotten
+
+
+class _Program(NamedTuple):
+    run: Callable[..., Any]
+    out_tree: Any
+    seen: tuple[Hashable, ...]  # what its owner saw when it was traced
+
+
 # The values hold jaxprs and constants, never the owner, so that an owner can be forgotten.
-_programs: WeakKeyDictionary[Any, dict[Hashable, tuple[Callable[..., Any], Any]]]
-_programs = WeakKeyDictionary()
+_programs: WeakKeyDictionary[Any, OrderedDict[Hashable, _Program]] = WeakKeyDictionary()
 
 
 def compiled(owner: Any, settings: Hashable, function: Callable[..., Any], *args: Any) -> Any:
-    """Calls `function(*args)`, compiled if it is called eagerly.
+    """Calls `function(owner, *args)`, compiled if it is called eagerly.
 
     `settings` and the types of `args` must tell apart all programs one owner can ask for.
     """
     leaves, tree = jax.tree.flatten(args)
-    disabled, *context = (getattr(jax.config, name) for name in ("jax_disable_jit", *_CONTEXT))
+    disabled, *context = (
+        getattr(jax.config, name, None) for name in ("jax_disable_jit", *_CONTEXT)
+    )
     if disabled or any(isinstance(v, core.Tracer) for v in leaves):
-        return function(*args)
+        return function(owner, *args)
     try:
-        programs = _programs.setdefault(owner, {})
-        key = (settings, tree, tuple(map(jax.typeof, leaves)), *context)
+        programs = _programs.setdefault(owner, OrderedDict())
+        mesh = jax.sharding.get_abstract_mesh()
+        key = (settings, tree, tuple(map(jax.typeof, leaves)), mesh, *context)
         hash(key)
     except TypeError:  # an owner or a setting that cannot be remembered
-        return function(*args)
-    if key not in programs:
-        traced, out = jax.make_jaxpr(function, return_shape=True)(*args)
+        return function(owner, *args)
+    program = programs.get(key)
+    if program is None or program.seen != seen_by(owner):
+        # JAX too keeps what it traced of a function, and for as long: it is shown another one.
+        traced, out = jax.make_jaxpr(partial(function, renewed(owner)), return_shape=True)(*args)
         if any(isinstance(c, core.Tracer) for c in traced.consts):
-            return function(*args)  # the owner closes over a value under transformation
-        programs[key] = jax.jit(jex.jaxpr_as_fun(traced)), jax.tree.structure(out)
-    program, out_tree = programs[key]
-    return jax.tree.unflatten(out_tree, program(*leaves))
+            return function(owner, *args)  # the owner closes over a value under transformation
+        # While what JAX made of a NumPy array lives, it takes that for the array, whatever is in it now.
+        consts = [jnp.array(c) if isinstance(c, np.ndarray) else c for c in traced.consts]
+        run = jex.jaxpr_as_fun(jex.ClosedJaxpr(traced.jaxpr, consts))
+        program = _Program(jax.jit(run), jax.tree.structure(out), seen_by(owner))
+        programs[key] = program
+    programs.move_to_end(key)
+    if len(programs) > KEPT:
+        programs.popitem(last=False)
+    return jax.tree.unflatten(program.out_tree, program.run(*leaves))

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 from jaxrnn.engine.cost import Cost
 from jaxrnn.engine.jaxprs import Atom, Eqn, Jaxpr, Var, is_float, is_var, reads, source
 from jaxrnn.engine.recurrence import Recurrence
-from jaxrnn.engine.split import Parts, split
+from jaxrnn.engine.split import Parts
 from jaxrnn.engine.structure import Kind, Structure, find
 from jaxrnn.engine.taps import taps_of
 from jaxrnn.engine.trace import Loop
@@ -33,7 +33,7 @@ class Plan(NamedTuple):
 
     @classmethod
     def of(cls, loop: Loop, names: Mapping[Var, str], *, hoist: bool = True) -> "Plan":
-        parts = split(loop.step, loop.num_consts, loop.num_carry, hoist=hoist)
+        parts = loop.parts if hoist else loop.unhoisted
         known = len(parts.invariant)
         taps = taps_of(Recurrence(parts.during, known, len(parts.carry), loop.length))
         tapped = {id(tap.eqn) for tap in taps}

@@ -105,6 +105,7 @@ def lay_out(loop: Recurrence, values: Sequence[Any] | None = None) -> Layout | N
         loop=loop._replace(
             step=part(jaxpr, [*invariant, *made, *carry, *xs], jaxpr.outvars, during),
             num_invariant=n + len(made),
+            feature_major=True,
         ),
         once=part(jaxpr, invariant, made, once),
         carry=[v in has_rows for v in step.invars[n : n + m]],

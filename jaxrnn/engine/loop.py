@@ -12,7 +12,7 @@ from jaxrnn.engine.defer import deferred
 from jaxrnn.engine.jaxprs import dtype, evaluate, is_var, shape, value
 from jaxrnn.engine.layout import feature_major
 from jaxrnn.engine.recurrence import Recurrence, plain
-from jaxrnn.engine.split import Parts, split
+from jaxrnn.engine.split import Parts
 from jaxrnn.engine.timewise import all_times
 from jaxrnn.engine.trace import Loop
 
@@ -45,7 +45,7 @@ def execute(
 
     What is left of the step when all that needs no carry is gone is run by `runner`: if None, as a loop.
     """
-    parts = split(loop.step, loop.num_consts, loop.num_carry, hoist=options.hoist)
+    parts = loop.parts if options.hoist else loop.unhoisted
     at = dict(zip(loop.step.invars, values, strict=True))
     consts = [at[v] for v in parts.consts]
     known = [*consts, *evaluate(parts.once, *consts)]

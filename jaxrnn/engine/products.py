@@ -55,7 +55,6 @@ class Read(NamedTuple):
 
 def read(step: Step, params: Any, carry: Any, x: Any) -> Read:
     """Reads a step for arguments of these types."""
-
     traced, out = jax.make_jaxpr(step, return_shape=True)(params, carry, x)
     whole = traced.jaxpr
     kinds = ((whole.constvars, Needs.NOTHING), (params, Needs.NOTHING))

@@ -11,8 +11,8 @@ from jax.extend import core as jex
 from jax.extend.core import primitives
 from jax.sharding import AxisType
 
-from jaxrnn.engine.jaxprs import Jaxpr
-from jaxrnn.engine.turned import evaluate_products, is_turned
+from jaxrnn.engine.jaxprs import Jaxpr, evaluate
+from jaxrnn.engine.turned import evaluate_products
 
 
 class Recurrence(NamedTuple):
@@ -24,6 +24,7 @@ class Recurrence(NamedTuple):
     length: int
     reverse: bool = False
     unroll: int | bool = 1
+    feature_major: bool = False  # whether the step holds [F, B]: its weights stand on the left
 
     def scan(self, step: Callable[..., Any], init: Any, xs: Any) -> tuple[Any, Any]:
         return lax.scan(step, init, xs, self.length, self.reverse, self.unroll)
@@ -34,23 +35,22 @@ def plain(
 ) -> tuple[list[Any], list[Any]]:
     """Runs the loop as it stands; JAX differentiates it as it does any scan."""
     m = loop.num_carry
-    if _fits(loop, invariant, init, xs):
-        # The step is a jaxpr, and of the types it was traced for: `lax.scan` would trace it again.
-        outs = primitives.scan_p.bind(
-            *invariant,
-            *init,
-            *xs,
-            jaxpr=jex.ClosedJaxpr(loop.step, ()),
-            num_consts=loop.num_invariant,
-            num_carry=m,
-            length=loop.length,
-            reverse=loop.reverse,
-            unroll=_steps(loop.unroll, loop.length),
-        )
+    num_ys = len(loop.step.outvars) - m
+    given = _parameters(len(invariant), len(init), len(xs), num_ys)
+    if given is not None and _fits(loop, invariant, init, xs):
+        # The step is a jaxpr of these very types: `lax.scan` would only trace it again.
+        of_loop = {
+            "jaxpr": jex.ClosedJaxpr(loop.step, ()),
+            "length": loop.length,
+            "reverse": loop.reverse,
+            "unroll": _steps(loop.unroll, loop.length),
+        }
+        outs = primitives.scan_p.bind(*invariant, *init, *xs, **{**given, **of_loop})
         return list(outs[:m]), list(outs[m:])
 
     def step(carry: list[Any], x: list[Any]) -> tuple[list[Any], list[Any]]:
-        out = evaluate_products(loop.step, *invariant, *carry, *x)
+        run = evaluate_products if loop.feature_major else evaluate
+        out = run(loop.step, *invariant, *carry, *x)
         return out[:m], out[m:]
 
     return loop.scan(step, list(init), list(xs))
@@ -60,12 +60,13 @@ def _fits(
     loop: Recurrence, invariant: Sequence[Any], init: Sequence[Any], xs: Sequence[Any]
 ) -> bool:
     """Whether the values have the very types that the step was traced for."""
-    if not _is_known() or any(map(is_turned, loop.step.eqns)):
+    if loop.feature_major:
         return False
-    types = [jax.typeof(v) for v in (*invariant, *init, *xs)]
+    types: list[Any] = [jax.typeof(v) for v in (*invariant, *init, *xs)]
     streamed = len(invariant) + len(init)
     for i, (v, given) in enumerate(zip(loop.step.invars, types, strict=True)):
-        wanted, time = v.aval, int(i >= streamed)
+        wanted: Any = v.aval
+        time = int(i >= streamed)
         if given.shape[time:] != wanted.shape or given.dtype != wanted.dtype:
             return False
         if getattr(given, "vma", None) != getattr(wanted, "vma", None) or _is_explicit(given):
@@ -79,12 +80,29 @@ def _is_explicit(aval: Any) -> bool:
 
 
 @cache
-def _is_known() -> bool:
-    """Whether this JAX has a scan equation of the parameters that are given here, and no others."""
-    traced = jax.make_jaxpr(lambda x: lax.scan(lambda c, x: (c + x, c), 0.0, x))(np.zeros(1))
-    [eqn] = [e for e in traced.jaxpr.eqns if e.primitive.name == "scan"]
-    known = {"jaxpr", "num_consts", "num_carry", "length", "reverse", "unroll"}
-    return eqn.primitive is primitives.scan_p and set(eqn.params) == known
+def _parameters(num_consts: int, num_carry: int, num_xs: int, num_ys: int) -> dict[str, Any] | None:
+    """The parameters of a scan equation of so many values; None if this JAX has others than we know.
+
+    JAX makes them, of a scan of numbers: how it writes down what is a constant, a carry or an x
+    changes from version to version.
+    """
+
+    def scan(consts: Any, carry: Any, xs: Any) -> Any:
+        def step(carry: Any, x: Any) -> tuple[Any, Any]:
+            total = sum([*consts, *carry, *x])  # all is read, and nothing handed on as it came
+            return [c + total for c in carry], [total + i for i in range(num_ys)]
+
+        return lax.scan(step, carry, xs, length=1)
+
+    numbers = [[1.0] * count for count in (num_consts, num_carry)]
+    traced = jax.make_jaxpr(scan)(*numbers, [np.ones(1)] * num_xs).jaxpr
+    found = [e for e in traced.eqns if e.primitive is primitives.scan_p]
+    counts = (num_consts + num_carry + num_xs, num_carry + num_ys)
+    if len(found) != 1 or (len(found[0].invars), len(found[0].outvars)) != counts:
+        return None
+    known = {"jaxpr", "length", "reverse", "unroll"}
+    layouts = ({"num_consts", "num_carry"}, {"ft_in", "ft_out"})
+    return dict(found[0].params) if set(found[0].params) - known in layouts else None
 
 
 def _steps(unroll: int | bool, length: int) -> int:

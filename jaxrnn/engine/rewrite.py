@@ -6,9 +6,9 @@ grouped decides what needs the loop, so a step is rewritten by two identities:
     [a, b] · W      =  a · W[:m] + b · W[m:]         a product with a concatenation
     (a + b) + c     =  (a + c) + b                   sums, early terms first
 
-Both change a result by float reassociation only. The rewrite goes from jaxpr to jaxpr: an equation that
-stays is the user's own, with its source line, its name scopes and its settings, and nothing is traced but
-what is new.
+Both change a result by float reassociation only. The rewrite goes from jaxpr to jaxpr: an equation
+that stays is the user's own, with its source line, its name scopes and its settings, and nothing is
+traced but what is new.
 """
 
 from collections import Counter

@@ -15,6 +15,7 @@ def scan(
     length: int | None = None,
     reverse: bool = False,
     unroll: int | bool = 1,
+    _split_transpose: bool = False,
     *,
     chunk: int | None = None,
     remat: bool = False,
@@ -33,6 +34,7 @@ def scan(
 
     Args:
       f, init, xs, length, reverse, unroll: as for `jax.lax.scan`.
+      _split_transpose: taken, as `jax.lax.scan` takes it, which does nothing with it in current JAX.
       chunk: runs `chunk` steps at a time (a scan of scans): fewer arrays of length T, better use of
         the cache. T need not be a multiple.
       remat: keeps only the carries between chunks for the backward pass and recomputes the rest:
@@ -59,7 +61,7 @@ def scan(
     options = Options(unroll, chunk, remat, hoist, defer, feature_major)
     check_options(options)
 
-    def run(init: Any, xs: Any) -> tuple[Any, Any]:
+    def run(f: Step, init: Any, xs: Any) -> tuple[Any, Any]:
         return run_traced(trace(f, init, xs, length, reverse, unroll), reverse, options)
 
     # As it is written: True, which unrolls everything, equals 1, which unrolls nothing.

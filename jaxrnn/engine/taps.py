@@ -99,9 +99,10 @@ def tapped_step(
     """
     env = {**inputs, **varied}
     tap_of = {id(tap.eqn): tap for tap in taps}
+    product = apply_product if loop.feature_major else apply
     for eqn in loop.step.eqns:
         if tap := tap_of.get(id(eqn)):
-            results = apply_product(loop.step, eqn, {**env, tap.weight: inputs[tap.weight]})
+            results = product(loop.step, eqn, {**env, tap.weight: inputs[tap.weight]})
         else:
             results = apply(loop.step, eqn, env)
         env |= zip(eqn.outvars, results, strict=True)

@@ -6,29 +6,39 @@ comes out is its jaxpr with one `scan` equation, which the engine then runs in i
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import jax
 from jax import core, lax
 from jax.extend import core as jex
 
-from jaxrnn.engine.jaxprs import Eqn, Jaxpr, apply, is_var, part, subjaxprs, value
+from jaxrnn.engine.jaxprs import Eqn, Jaxpr, apply, is_var, part, shape, subjaxprs, value
 from jaxrnn.engine.rewrite import Needs, normal_form
+from jaxrnn.engine.split import Parts, split
 
 Step = Callable[[Any, Any], tuple[Any, Any]]
 
 
-class Loop(NamedTuple):
-    """A scan equation: its step and the values it runs on."""
+@dataclass(frozen=True, eq=False)
+class Loop:
+    """A scan equation: its step and how many times it runs."""
 
     step: Jaxpr  # consts, carry, x -> carry, y
     num_consts: int
     num_carry: int
     length: int
 
-    @property
-    def num_ys(self) -> int:
-        return len(self.step.outvars) - self.num_carry
+    @cached_property
+    def parts(self) -> Parts:
+        """The step taken apart: what runs once, before, during and after the loop."""
+        return split(self.step, self.num_consts, self.num_carry)
+
+    @cached_property
+    def unhoisted(self) -> Parts:
+        """The step taken apart, with all that needs x or the carry left in the loop."""
+        return split(self.step, self.num_consts, self.num_carry, hoist=False)
 
 
 class Traced(NamedTuple):
@@ -67,6 +77,20 @@ class Traced(NamedTuple):
         given = [known.get(v) if is_var(v) else None for v in eqn.invars]
         return [*(consts.get(id(c)) for c in self.constants), *given]
 
+    @property
+    def values(self) -> list[Any]:
+        """All that a run depends on: what the step closes over, the first carry and xs."""
+        return [*self.jaxpr.consts, *self.constants, *self.inputs]
+
+    def given(self, values: Sequence[Any]) -> "Traced":
+        """The same scan of other values of the same types."""
+        n, m = len(self.jaxpr.consts), len(self.jaxpr.consts) + len(self.constants)
+        return self._replace(
+            jaxpr=jex.ClosedJaxpr(self.jaxpr.jaxpr, list(values[:n])),
+            constants=list(values[n:m]),
+            inputs=list(values[m:]),
+        )
+
     def run_as_traced(self) -> tuple[Any, Any]:
         outs = jex.jaxpr_as_fun(self.jaxpr)(*self.inputs)
         return jax.tree.unflatten(self.out_tree, outs)
@@ -93,8 +117,9 @@ def trace(
         return Traced(jaxpr, None, [], inputs, out_tree)
     [eqn], [step] = scans, subjaxprs(scans[0])
     num_xs = len(jax.tree.leaves(xs))
-    # Carries that never change are consts by now.
-    num_carry = eqn.params["num_carry"]
+    # Carries that never change are consts by now. What is stacked has an axis more outside.
+    pairs = zip(step.outvars, eqn.outvars, strict=True)
+    num_carry = sum(len(shape(v)) == len(shape(out)) for v, out in pairs)
     num_consts = len(eqn.invars) - num_carry - num_xs
     step = part(step, [*step.constvars, *step.invars], step.outvars, step.eqns)
     constants: list[Any] = []
@@ -106,7 +131,7 @@ def trace(
 
 
 def _is_of_arrays(scan: Eqn) -> bool:
-    """Whether all values of a scan are arrays; JAX has other types too, which it may know how to scan."""
+    """Whether all values of a scan are arrays: JAX has other types too, and knows how to scan them."""
     [step] = subjaxprs(scan)
     atoms = [*scan.invars, *step.invars, *(v for eqn in step.eqns for v in eqn.outvars)]
     return all(isinstance(v.aval, core.ShapedArray) for v in atoms)

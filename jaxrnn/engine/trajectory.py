@@ -32,7 +32,7 @@ from jaxrnn.engine.moving import jvp
 from jaxrnn.engine.prefix import Way
 from jaxrnn.engine.recurrence import Recurrence
 from jaxrnn.engine.rows import rows_of
-from jaxrnn.engine.split import between, split
+from jaxrnn.engine.split import between
 from jaxrnn.engine.structure import Dependence, Kind, depend, of_leaf
 from jaxrnn.engine.timewise import all_times
 from jaxrnn.engine.trace import Loop
@@ -43,7 +43,7 @@ def obstacle(loop: Loop, name: str) -> str | None:
     if not isinstance(loop.length, int):
         return "needs to know the number of steps, which here is a symbol"
     bound = [e for e in loop.step.eqns if e.effects]
-    parts = None if bound else split(loop.step, loop.num_consts, loop.num_carry)
+    parts = None if bound else loop.parts
     if parts is not None:
         bound = [e for e in parts.during.eqns if is_pinned(e)]
     if parts is None or bound:

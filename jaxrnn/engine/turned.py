@@ -14,15 +14,13 @@ import jax
 from jax import lax
 from jax.custom_derivatives import SymbolicZero
 
-from jaxrnn.engine.jaxprs import Eqn, Jaxpr, Var, apply, evaluate, is_float, is_var, shape, value
+from jaxrnn.engine.jaxprs import Eqn, Jaxpr, Var, apply, is_float, is_var, shape, value
 
 _WEIGHT_LEFT = (((1,), (0,)), ((), ()))
 
 
 def evaluate_products(jaxpr: Jaxpr, *values: Any) -> list[Any]:
     """As `evaluate`, its products by `apply_product`."""
-    if not any(map(is_turned, jaxpr.eqns)):
-        return evaluate(jaxpr, *values)
     env = dict(zip(jaxpr.invars, values, strict=True))
     for eqn in jaxpr.eqns:
         env |= zip(eqn.outvars, apply_product(jaxpr, eqn, env), strict=True)

@@ -10,7 +10,6 @@ from jaxrnn.engine.jaxprs import source
 from jaxrnn.engine.loop import Options
 from jaxrnn.engine.prefix import DEFAULT, Way
 from jaxrnn.engine.scan import run_traced
-from jaxrnn.engine.split import split
 from jaxrnn.engine.trace import Loop
 from jaxrnn.engine.triangle import first_obstacle, groups_of
 from jaxrnn.methods.base import Method, Problem
@@ -76,7 +75,7 @@ def associative(
 
 def _run(problem: Problem, settings: Settings) -> tuple[Any, Any]:
     if problem.parallel is not None and settings.way == DEFAULT:
-        return problem.parallel(settings.chunk)
+        return problem.parallel(problem.arguments, settings.chunk)
     options = Options(chunk=settings.chunk)
     return run_traced(problem.traced, problem.reverse, options, partial(solved, settings.way))
 
@@ -96,7 +95,7 @@ def obstacle(loop: Loop, name: str) -> str | None:
     if loop.step.effects:
         eqn = next(e for e in loop.step.eqns if e.effects)
         return f"takes all steps at once; {name} has an effect in each: {_at(eqn)}"
-    parts = split(loop.step, loop.num_consts, loop.num_carry)
+    parts = loop.parts
     groups = groups_of(parts.during, parts.carry, parts.next_carry)
     found = first_obstacle(parts.during, groups)
     if found is None:

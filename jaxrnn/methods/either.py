@@ -5,7 +5,6 @@ from functools import partial
 from typing import Any
 
 import jax
-from jax.extend import core as jex
 
 from jaxrnn.engine.jaxprs import source
 from jaxrnn.engine.moving import jvp
@@ -16,9 +15,9 @@ def either(forward: Method, gradient: Method) -> Method:
     """Runs by `forward` where no derivative is taken, and by `gradient` where one is.
 
     A loop that is not differentiated keeps nothing for later, so that it may pay to run it in another
-    way: in chunks that stay in the cache, say. JAX knows only when it differentiates which it is; both
-    are traced, and one of them is compiled. Under `jax.value_and_grad` the value too comes from
-    `gradient`. All derivatives, of any order and in either mode, are those of `gradient`.
+    way: in chunks that stay in the cache, say. JAX knows only when it differentiates which it is. Under
+    `jax.value_and_grad` the value too comes from `gradient`. All derivatives, of any order and in either
+    mode, are those of `gradient`.
 
     Raises:
       TypeError: if one of them is not a method.
@@ -40,25 +39,18 @@ def either(forward: Method, gradient: Method) -> Method:
 
 
 def _run(problem: Problem, methods: tuple[Method, Method]) -> tuple[Any, Any]:
-    (forward, out), (gradient, _) = (_traced(problem, m) for m in methods)
-    # What a program closes over is given to it: a rule of differentiation must not close over anything.
-    values = {id(c): c for program in (forward, gradient) for c in program.consts}
-    order = list(values)
+    forward, gradient = methods
 
-    def called(program: jex.ClosedJaxpr, given: Sequence[Any]) -> list[Any]:
-        consts = [given[order.index(id(c))] for c in program.consts]
-        return jex.jaxpr_as_fun(jex.ClosedJaxpr(program.jaxpr, consts))()
+    def by(method: Method, values: Sequence[Any]) -> tuple[Any, Any]:
+        return method(problem.given(values))
 
     def differentiated(primals: Any, tangents: Any) -> Any:
-        return jvp(partial(called, gradient), *primals, *tangents)
+        return jvp(partial(by, gradient), *primals, *tangents)
 
-    run = jax.custom_jvp(partial(called, forward))
+    # What the step closes over is given as well: a rule of differentiation must not close over anything.
+    run = jax.custom_jvp(partial(by, forward))
     run.defjvp(differentiated, symbolic_zeros=True)
-    return jax.tree.unflatten(jax.tree.structure(out), run(list(values.values())))
-
-
-def _traced(problem: Problem, method: Method) -> tuple[jex.ClosedJaxpr, Any]:
-    return jax.make_jaxpr(partial(method, problem), return_shape=True)()
+    return run(problem.values)
 
 
 def _refuses(problem: Problem, methods: tuple[Method, Method]) -> str | None:

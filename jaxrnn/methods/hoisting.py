@@ -7,7 +7,7 @@ from jaxrnn.engine.jaxprs import Eqn, count, reads, shape, size
 from jaxrnn.engine.layout import lay_out
 from jaxrnn.engine.loop import Options
 from jaxrnn.engine.recurrence import Recurrence
-from jaxrnn.engine.split import Parts, split
+from jaxrnn.engine.split import Parts
 from jaxrnn.engine.trace import Loop
 from jaxrnn.methods.rules import Rules
 
@@ -19,7 +19,7 @@ class Choice(NamedTuple):
 
 def choose(loop: Loop, rules: Rules) -> Choice:
     """The options to scan a loop with, and why."""
-    parts = split(loop.step, loop.num_consts, loop.num_carry)
+    parts = loop.parts
     choice = _how_to_hoist(loop, parts, rules)
     if _turns(loop, parts, choice.options.hoist, rules):
         return Choice(
@@ -79,7 +79,7 @@ def _turns(loop: Loop, parts: Parts, hoist: bool, rules: Rules) -> bool:
     if not products or not all(_gains(e, parts, rules) for e in products):
         return False
     if not hoist:
-        parts = split(loop.step, loop.num_consts, loop.num_carry, hoist=False)
+        parts = loop.unhoisted
     known = len(parts.invariant)
     layout = lay_out(Recurrence(parts.during, known, len(parts.carry), loop.length))
     return layout is not None and not layout.fallbacks

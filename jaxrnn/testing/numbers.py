@@ -9,7 +9,6 @@ import numpy as np
 
 from jaxrnn.core import problem_of
 from jaxrnn.engine.jaxprs import is_float
-from jaxrnn.engine.split import split
 from jaxrnn.engine.structure import Kind, find
 from jaxrnn.testing.case import Case, floats, same
 from jaxrnn.testing.time import at
@@ -72,7 +71,7 @@ def structure(case: Case) -> None:
     problem = problem_of(case.cell, case.params, case.xs, case.carry, None, None, None, False)
     loop = problem.traced.loop
     assert loop is not None, "JAX made no loop"
-    parts = split(loop.step, loop.num_consts, loop.num_carry)
+    parts = loop.parts
     found = find(parts)
     if found.kind > Kind.ELEMENTWISE or not parts.carry or not all(map(is_float, parts.carry)):
         return

@@ -10,7 +10,6 @@ import jaxrnn
 from jaxrnn import cells, methods
 from jaxrnn.engine.layout import lay_out
 from jaxrnn.engine.recurrence import Recurrence
-from jaxrnn.engine.split import split
 from jaxrnn.engine.trace import trace
 from tests.reading import loops_of
 
@@ -60,7 +59,7 @@ TURNED_BACK = {
 def loop_of(step):
     """The loop of a step, with nothing taken out of it."""
     loop = trace(step, random(0, B, F), random(1, T, B, F)).loop
-    parts = split(loop.step, loop.num_consts, loop.num_carry, hoist=False)
+    parts = loop.unhoisted
     known = len(parts.consts) + len(parts.once.outvars)
     return Recurrence(parts.during, known, len(parts.carry), loop.length)
 

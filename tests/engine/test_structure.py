@@ -8,7 +8,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from jax import lax
 
-from jaxrnn.engine.split import split
 from jaxrnn.engine.structure import Kind, find
 from jaxrnn.engine.trace import trace
 
@@ -75,7 +74,7 @@ TREES = [
 
 def structure(step, init=h0):
     loop = trace(lambda c, x: (step(c, x), None), init, xs).loop
-    return find(split(loop.step, loop.num_consts, loop.num_carry))
+    return find(loop.parts)
 
 
 def test_there_are_forty():

@@ -10,7 +10,6 @@ from jaxrnn import cells, methods
 from jaxrnn.core import problem_of
 from jaxrnn.engine.recurrence import Recurrence
 from jaxrnn.engine.rows import rows_of
-from jaxrnn.engine.split import split
 from jaxrnn.engine.trace import trace
 from jaxrnn.engine.trajectory import frame_of
 from jaxrnn.methods import Problem
@@ -135,7 +134,7 @@ def test_a_gradient_in_parallel_after_a_loop(name):
 
 def loop_of(step, carry, xs):
     loop = trace(step, carry, xs).loop
-    parts = split(loop.step, loop.num_consts, loop.num_carry)
+    parts = loop.parts
     return Recurrence(parts.during, len(parts.invariant), len(parts.carry), loop.length)
 
 
