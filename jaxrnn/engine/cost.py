@@ -4,7 +4,7 @@ import math
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from jaxrnn.engine.jaxprs import LIGHT, Eqn, count, reads, shape, size, subjaxprs
+from jaxrnn.engine.jaxprs import LIGHT, Eqn, assumed, count, reads, shape, size, subjaxprs
 
 PRODUCTS = frozenset(["dot_general", "conv_general_dilated"])
 # Moves or renames elements and computes nothing.
@@ -57,11 +57,11 @@ def flops(eqn: Eqn) -> int:
     name = eqn.primitive.name
     if name == "dot_general":
         (contracted, _), _ = eqn.params["dimension_numbers"]
-        sizes = shape(eqn.invars[0])
+        sizes = assumed(shape(eqn.invars[0]))
         return 2 * count(eqn.outvars[0]) * math.prod(sizes[axis] for axis in contracted)
     if name == "conv_general_dilated":
         kernel, features = eqn.invars[1], eqn.params["dimension_numbers"].rhs_spec[0]
-        return 2 * count(eqn.outvars[0]) * count(kernel) // shape(kernel)[features]
+        return 2 * count(eqn.outvars[0]) * count(kernel) // assumed(shape(kernel))[features]
     if inner := subjaxprs(eqn):
         each = [sum(map(flops, sub.eqns)) for sub in inner]
         # Of the branches of a cond one runs; a nested scan runs its length.

@@ -100,6 +100,10 @@ PINNED = frozenset(
 )
 
 
+# What is reckoned with where a size is a symbol: a batch of 32.
+ASSUMED = 32
+
+
 def part(jaxpr: Jaxpr, invars: Iterable[Var], outvars: Iterable[Atom], eqns: Iterable[Eqn]):
     """The jaxpr of some equations of `jaxpr`, from `invars` to `outvars`."""
     return jaxpr.replace(constvars=[], invars=list(invars), outvars=list(outvars), eqns=list(eqns))
@@ -110,21 +114,10 @@ def evaluate(jaxpr: Jaxpr, *values: Any) -> list[Any]:
     return core.eval_jaxpr(jaxpr, (), *values)
 
 
-def apply(
-    jaxpr: Jaxpr, eqn: Eqn, env: Mapping[Var, Any], *, called_from: Eqn | None = None
-) -> list[Any]:
-    """Runs one equation of `jaxpr` on the values its variables have in `env`.
-
-    The body of a `jax.jit` function is traced once and keeps the source lines of its first caller:
-    `called_from` is the call whose line is to be noted instead.
-    """
+def apply(jaxpr: Jaxpr, eqn: Eqn, env: Mapping[Var, Any]) -> list[Any]:
+    """Runs one equation of `jaxpr` on the values its variables have in `env`."""
     inputs = dict.fromkeys(reads(eqn))
-    single = part(jaxpr, inputs, eqn.outvars, [eqn])
-    values = [env[v] for v in inputs]
-    if called_from is None:
-        return evaluate(single, *values)
-    with written_at(called_from):
-        return core.eval_jaxpr(single, (), *values, propagate_source_info=False)
+    return evaluate(part(jaxpr, inputs, eqn.outvars, [eqn]), *(env[v] for v in inputs))
 
 
 def is_var(atom: Atom) -> TypeGuard[Var]:
@@ -164,13 +157,21 @@ def dtype(atom: Atom) -> Any:
     return atom.aval.dtype
 
 
+def assumed(dims: Iterable[Any]) -> tuple[int, ...]:
+    """Sizes as numbers: one that is a symbol (`jax.export`) is taken to be 32.
+
+    For what is worth doing, not for what is right: a program must be right for every size.
+    """
+    return tuple(n if isinstance(n, int) else ASSUMED for n in dims)
+
+
 def count(atom: Atom) -> int:
-    """How many elements a value has."""
-    return math.prod(shape(atom))
+    """How many elements a value has, to reckon with (`assumed`)."""
+    return math.prod(assumed(shape(atom)))
 
 
 def size(atom: Atom) -> int:
-    """Bytes of a value; an element of an extended dtype (a PRNG key) counts as 16."""
+    """Bytes of a value, to reckon with; an element of an extended dtype (a PRNG key) counts as 16."""
     kind = dtype(atom)
     return count(atom) * (16 if jnp.issubdtype(kind, jax.dtypes.extended) else kind.itemsize)
 
@@ -208,5 +209,6 @@ def source(eqn: Eqn) -> str:
 
 
 def written_at(eqn: Eqn) -> AbstractContextManager[Any]:
-    """What is traced inside is noted as written where `eqn` is."""
-    return source_info_util.user_context(eqn.source_info.traceback)
+    """What is traced inside is noted as written where `eqn` is, in its name scopes."""
+    scopes = source_info_util.current_name_stack() + eqn.source_info.name_stack
+    return source_info_util.user_context(eqn.source_info.traceback, name_stack=scopes)

@@ -113,7 +113,9 @@ def _in_chunks(
     options: Options,
 ) -> tuple[list[Any], list[Any]]:
     """A scan of stretches of `chunk` steps, and one shorter stretch for what is left over."""
-    size = min(options.chunk or length, length)
+    size = options.chunk or length
+    if isinstance(length, int):
+        size = min(size, length)
     count, left = divmod(length, size)
     # In both directions the left-over steps are the last to run.
     whole = slice(left, None) if reverse else slice(None, count * size)
@@ -128,7 +130,8 @@ def _in_chunks(
     chunked = [x[whole].reshape(count, size, *x.shape[1:]) for x in xs]
     carry, ys = lax.scan(chunk(size), list(init), chunked, count, reverse)
     ys = [y.reshape(count * size, *y.shape[2:]) for y in ys]
-    if left:
+    # Where T is a symbol, none may be left: a stretch of no steps changes nothing.
+    if not isinstance(left, int) or left:
         carry, last = chunk(left)(carry, [x[rest] for x in xs])
         pairs = zip(last, ys, strict=True) if reverse else zip(ys, last, strict=True)
         ys = [jnp.concatenate(pair) for pair in pairs]

@@ -19,6 +19,8 @@ from jax import lax
 from jax.sharding import Mesh
 from jax.sharding import PartitionSpec as P
 
+from jaxrnn.engine.jaxprs import assumed
+
 
 class Way(NamedTuple):
     """How to solve a linear recurrence."""
@@ -33,7 +35,7 @@ class Way(NamedTuple):
             return self.block
         if jax.default_backend() != "cpu":
             return 1
-        numbers = math.prod(h0.shape) * (h0.shape[-1] if matrix else 1)
+        numbers = math.prod(assumed(h0.shape)) * (h0.shape[-1] if matrix else 1)
         numbers *= 2 if jnp.iscomplexobj(h0) else 1
         return BLOCK if numbers <= FEW else length
 

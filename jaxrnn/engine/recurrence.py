@@ -108,5 +108,5 @@ def _parameters(num_consts: int, num_carry: int, num_xs: int, num_ys: int) -> di
 def _steps(unroll: int | bool, length: int) -> int:
     """How many steps one iteration holds, as `lax.scan` counts."""
     if isinstance(unroll, bool):
-        return max(length, 1) if unroll else 1
+        return (max(length, 1) if isinstance(length, int) else length) if unroll else 1
     return unroll

@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 import jax
 from jax import lax
 from jax.extend import core as jex
+from jax.extend import source_info_util
 
 from jaxrnn.engine.jaxprs import (
     Atom,
@@ -210,9 +211,12 @@ def _called_from(callers: tuple[Eqn, ...], eqn: Eqn) -> Any:
     The body of a `jax.jit` function is traced once and keeps the source lines of its first caller, so
     the line is that of the call; the name scopes are those of the calls and its own.
     """
-    scopes = callers[0].source_info.name_stack
-    for inner in (*callers[1:], eqn):
-        scopes = scopes + inner.source_info.name_stack
+    scopes = source_info_util.new_name_stack()
+    for call in callers:
+        scopes = scopes + call.source_info.name_stack
+        if name := call.params.get("name"):
+            scopes = scopes.extend(f"jit({name})")
+    scopes = scopes + eqn.source_info.name_stack
     return callers[0].source_info.replace(name_stack=scopes)
 
 

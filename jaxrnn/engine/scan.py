@@ -3,6 +3,9 @@
 from functools import partial
 from typing import Any
 
+import jax
+from jax import core, lax
+
 from jaxrnn.engine.eager import compiled
 from jaxrnn.engine.loop import Options, Runner, execute
 from jaxrnn.engine.trace import Step, Traced, trace
@@ -60,6 +63,8 @@ def scan(
     """
     options = Options(unroll, chunk, remat, hoist, defer, feature_major)
     check_options(options)
+    if not callable(f) or not is_of_arrays(init) or not is_of_arrays(xs, axes=1):
+        return lax.scan(f, init, xs, length, reverse, unroll)
 
     def run(f: Step, init: Any, xs: Any) -> tuple[Any, Any]:
         return run_traced(trace(f, init, xs, length, reverse, unroll), reverse, options)
@@ -67,6 +72,18 @@ def scan(
     # As it is written: True, which unrolls everything, equals 1, which unrolls nothing.
     settings = repr((length, reverse, options))
     return compiled(f, ("scan", settings), run, init, xs)
+
+
+def is_of_arrays(tree: Any, axes: int = 0) -> bool:
+    """Whether all leaves are arrays of so many axes at least.
+
+    JAX has other types, references to mutable arrays among them, and its own words for what is none.
+    """
+    try:
+        types: list[Any] = [jax.typeof(leaf) for leaf in jax.tree.leaves(tree)]
+    except TypeError:
+        return False
+    return all(isinstance(a, core.ShapedArray) and a.ndim >= axes for a in types)
 
 
 def run_traced(

@@ -8,6 +8,7 @@ It is found, not declared, by one walk over the equations inside the loop. Each 
 weakest property that surely holds, and where a property ends, the equation that ends it.
 """
 
+import math
 from collections.abc import Sequence
 from enum import IntEnum
 from typing import NamedTuple
@@ -18,7 +19,6 @@ from jaxrnn.engine.jaxprs import (
     Atom,
     Eqn,
     Var,
-    count,
     dtype,
     is_float,
     is_var,
@@ -213,9 +213,12 @@ def _keeps_elements(eqn: Eqn, carried: Sequence[Atom]) -> bool:
 
     A reshape keeps the order of elements; stretching an axis, or picking from one, does not.
     """
-    return all(count(out) == count(v) for out in eqn.outvars for v in carried if shape(v)) and all(
-        shape(v) or not shape(out) for out in eqn.outvars for v in carried
-    )
+    return all(
+        math.prod(shape(out)) == math.prod(shape(v))
+        for out in eqn.outvars
+        for v in carried
+        if shape(v)
+    ) and all(shape(v) or not shape(out) for out in eqn.outvars for v in carried)
 
 
 def _stays_float(eqn: Eqn, carried: Sequence[Atom]) -> bool:

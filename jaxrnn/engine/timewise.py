@@ -7,7 +7,7 @@ from typing import Any
 import jax
 from jax import lax
 
-from jaxrnn.engine.jaxprs import Eqn, Jaxpr, Var, apply, is_var, reads, value
+from jaxrnn.engine.jaxprs import Eqn, Jaxpr, Var, apply, is_var, reads, value, written_at
 
 
 def all_times(jaxpr: Jaxpr, values: Sequence[Any], streams: Iterable[Var]) -> list[Any]:
@@ -39,7 +39,8 @@ def _apply_once(jaxpr: Jaxpr, eqn: Eqn, env: Mapping[Var, Any], _: set[Var]) -> 
 def apply_all_times(jaxpr: Jaxpr, eqn: Eqn, env: Mapping[Var, Any], moving: set[Var]) -> list[Any]:
     """Runs one equation for all time steps; variables in `moving` have a leading time axis."""
     if _flattens(eqn, moving):
-        return [_flat_product(eqn, env, moving)]
+        with written_at(eqn):
+            return [_flat_product(eqn, env, moving)]
     inputs = list(dict.fromkeys(reads(eqn)))
     axes = [0 if v in moving else None for v in inputs]
 

@@ -17,7 +17,6 @@ from jax.custom_derivatives import SymbolicZero
 
 from jaxrnn.engine.jaxprs import (
     Var,
-    count,
     dtype,
     evaluate,
     is_pinned,
@@ -54,6 +53,8 @@ def obstacle(loop: Loop, name: str) -> str | None:
     for v in parts.carry:
         if not jnp.issubdtype(dtype(v), jnp.floating):
             return f"needs a carry of real numbers; {name} carries {v.aval.str_short()}"
+        if not all(isinstance(n, int) for n in shape(v)):
+            return f"needs to know the size of the carry, which here is {v.aval.str_short()}"
     return None
 
 
@@ -108,7 +109,7 @@ def frame_of(loop: Recurrence, jacobian: str | None) -> Frame:
         return Frame(rows, None if m == 1 else m, diagonal=False, by_element=True)
     batch = rows_of(loop)
     rows = () if batch is None else (batch,)
-    size = sum(count(v) // (batch or 1) for v in carry)
+    size = sum(math.prod(shape(v)[len(rows) :]) for v in carry)
     return Frame(rows, size, diagonal=jacobian == "diagonal", by_element=False)
 
 

@@ -14,7 +14,7 @@ import jax
 from jax import lax
 from jax.custom_derivatives import SymbolicZero
 
-from jaxrnn.engine.jaxprs import Eqn, Jaxpr, Var, apply, is_float, is_var, shape, value
+from jaxrnn.engine.jaxprs import Eqn, Jaxpr, Var, apply, is_float, is_var, shape, value, written_at
 
 _WEIGHT_LEFT = (((1,), (0,)), ((), ()))
 
@@ -46,7 +46,8 @@ def apply_product(jaxpr: Jaxpr, eqn: Eqn, env: Mapping[Var, Any]) -> list[Any]:
         return product(weight, rows), sum(terms[1:], start=terms[0])
 
     product.defjvp(rule, symbolic_zeros=True)
-    return [product(*(value(env, v) for v in eqn.invars))]
+    with written_at(eqn):
+        return [product(*(value(env, v) for v in eqn.invars))]
 
 
 def is_turned(eqn: Eqn) -> bool:

@@ -3,7 +3,7 @@
 import math
 from typing import NamedTuple
 
-from jaxrnn.engine.jaxprs import Eqn, count, reads, shape, size
+from jaxrnn.engine.jaxprs import Eqn, assumed, count, reads, shape, size
 from jaxrnn.engine.layout import lay_out
 from jaxrnn.engine.loop import Options
 from jaxrnn.engine.recurrence import Recurrence
@@ -114,7 +114,7 @@ def _product(eqn: Eqn, parts: Parts) -> tuple[int, int] | None:
         rows, weight = eqn.invars[side], eqn.invars[1 - side]
         if weight in parts.invariant:
             kept = [n for axis, n in enumerate(shape(rows)) if axis not in contracting[side]]
-            return math.prod(kept), size(weight)
+            return math.prod(assumed(kept)), size(weight)
     return None
 
 
