@@ -82,9 +82,9 @@ def groups(stride: int, tree: Any) -> Any:
     """[T, ...] as [⌈T/s⌉, s, ...], the last group filled up with zeros (False)."""
 
     def leaf(a: jax.Array) -> jax.Array:
-        missing = -a.shape[0] % stride
-        filled = jnp.pad(a, [(0, missing)] + [(0, 0)] * (a.ndim - 1))
-        return filled.reshape(-1, stride, *a.shape[1:])
+        count = (a.shape[0] + stride - 1) // stride
+        filled = jnp.pad(a, [(0, count * stride - a.shape[0])] + [(0, 0)] * (a.ndim - 1))
+        return filled.reshape(count, stride, *a.shape[1:])
 
     return jax.tree.map(leaf, tree)
 

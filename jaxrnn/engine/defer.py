@@ -30,8 +30,12 @@ from jaxrnn.engine.timewise import apply_all_times
 def deferred(
     loop: Recurrence, invariant: Sequence[Any], init: Sequence[Any], xs: Sequence[Any]
 ) -> tuple[list[Any], list[Any]]:
-    """Runs the loop; the gradients of the weights it multiplies by are computed after it."""
-    if not taps_of(loop) or loop.length == 0:
+    """Runs the loop; the gradients of the weights it multiplies by are computed after it.
+
+    Not where `jax.checkpoint` is the one of `jax_remat3`, which cannot be transposed as yet: the tangent
+    loop needs it to compute anew what it does not keep.
+    """
+    if not taps_of(loop) or loop.length == 0 or getattr(jax.config, "jax_remat3", False):
         return plain(loop, invariant, init, xs)
     run = jax.custom_jvp(partial(plain, loop))
     run.defjvp(partial(_tangent_rule, loop), symbolic_zeros=True)

@@ -27,6 +27,7 @@ _CONTEXT = (
     "jax_numpy_rank_promotion",
     "jax_default_prng_impl",
     "jax_debug_key_reuse",
+    "jax_remat3",
 )
 KEPT = 32  # programs of one owner; those used least recently are forgotten
 

@@ -9,6 +9,7 @@ source lines and their name stacks.
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
+from functools import cache
 from typing import Any, TypeAlias, TypeGuard
 
 import jax
@@ -16,6 +17,7 @@ import jax.numpy as jnp
 from jax import core
 from jax.extend import core as jex
 from jax.extend import source_info_util
+from jax.interpreters import batching
 
 Jaxpr: TypeAlias = jex.Jaxpr
 Eqn: TypeAlias = jex.JaxprEqn
@@ -78,6 +80,7 @@ PINNED = frozenset(
         "pure_callback",
         "io_callback",
         "debug_callback",
+        "call_hi_primitive",
         "ffi_call",
         "pallas_call",
         "custom_lin",
@@ -189,11 +192,20 @@ def subjaxprs(eqn: Eqn) -> list[Jaxpr]:
 
 def is_pinned(eqn: Eqn) -> bool:
     """Whether an equation has to run where the user wrote it, once per time step."""
-    if eqn.effects or eqn.primitive.name in PINNED:
+    if eqn.effects or eqn.primitive.name in PINNED or not _can_be_batched(eqn.primitive):
         return True
     if any(_draws_differently_batched(v) for v in eqn.invars):
         return True
     return any(is_pinned(inner) for sub in subjaxprs(eqn) for inner in sub.eqns)
+
+
+@cache
+def _can_be_batched(primitive: jex.Primitive) -> bool:
+    """Whether `vmap` knows what to do with a primitive: who makes one of their own need not say."""
+    if primitive in batching.fancy_primitive_batchers:
+        return True
+    # Calls, and functions with derivatives of their own, are no matter of a rule.
+    return primitive.name.startswith(("closed_call", "core_call", "custom_jvp", "custom_vjp"))
 
 
 def _draws_differently_batched(key: Atom) -> bool:

@@ -128,7 +128,8 @@ def _in_chunks(
         return jax.checkpoint(run, prevent_cse=False) if options.remat else run
 
     chunked = [x[whole].reshape(count, size, *x.shape[1:]) for x in xs]
-    carry, ys = lax.scan(chunk(size), list(init), chunked, count, reverse)
+    known = count if isinstance(count, int) or not chunked else None
+    carry, ys = lax.scan(chunk(size), list(init), chunked, known, reverse)
     ys = [y.reshape(count * size, *y.shape[2:]) for y in ys]
     # Where T is a symbol, none may be left: a stretch of no steps changes nothing.
     if not isinstance(left, int) or left:

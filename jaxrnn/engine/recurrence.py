@@ -27,7 +27,10 @@ class Recurrence(NamedTuple):
     feature_major: bool = False  # whether the step holds [F, B]: its weights stand on the left
 
     def scan(self, step: Callable[..., Any], init: Any, xs: Any) -> tuple[Any, Any]:
-        return lax.scan(step, init, xs, self.length, self.reverse, self.unroll)
+        # A length that is a symbol `lax.scan` takes of xs alone.
+        length = self.length if isinstance(self.length, int) else None
+        unroll = _steps(self.unroll, self.length)
+        return lax.scan(step, init, xs, length, self.reverse, unroll)
 
 
 def plain(
@@ -106,7 +109,9 @@ def _parameters(num_consts: int, num_carry: int, num_xs: int, num_ys: int) -> di
 
 
 def _steps(unroll: int | bool, length: int) -> int:
-    """How many steps one iteration holds, as `lax.scan` counts."""
+    """How many steps one iteration holds, as `lax.scan` counts; one if T is a symbol."""
+    if not isinstance(length, int):
+        return 1
     if isinstance(unroll, bool):
-        return (max(length, 1) if isinstance(length, int) else length) if unroll else 1
+        return max(length, 1) if unroll else 1
     return unroll
