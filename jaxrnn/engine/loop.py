@@ -52,7 +52,8 @@ def execute(
     run = runner or looping(options)
     stretch = partial(_stretch, parts, known, reverse, options.unroll, run)
     init, xs = [at[v] for v in parts.carry], [at[v] for v in parts.xs]
-    if options.chunk is None:
+    # Of T steps, T a symbol, chunks would leave a number over that JAX cannot reckon with.
+    if options.chunk is None or not isinstance(loop.length, int):
         last, made = stretch(init, xs, loop.length)
     else:
         last, made = _in_chunks(stretch, init, xs, loop.length, reverse, options)
@@ -113,9 +114,7 @@ def _in_chunks(
     options: Options,
 ) -> tuple[list[Any], list[Any]]:
     """A scan of stretches of `chunk` steps, and one shorter stretch for what is left over."""
-    size = options.chunk or length
-    if isinstance(length, int):
-        size = min(size, length)
+    size = min(options.chunk or length, length)
     count, left = divmod(length, size)
     # In both directions the left-over steps are the last to run.
     whole = slice(left, None) if reverse else slice(None, count * size)
@@ -128,11 +127,9 @@ def _in_chunks(
         return jax.checkpoint(run, prevent_cse=False) if options.remat else run
 
     chunked = [x[whole].reshape(count, size, *x.shape[1:]) for x in xs]
-    known = count if isinstance(count, int) or not chunked else None
-    carry, ys = lax.scan(chunk(size), list(init), chunked, known, reverse)
+    carry, ys = lax.scan(chunk(size), list(init), chunked, count, reverse)
     ys = [y.reshape(count * size, *y.shape[2:]) for y in ys]
-    # Where T is a symbol, none may be left: a stretch of no steps changes nothing.
-    if not isinstance(left, int) or left:
+    if left:
         carry, last = chunk(left)(carry, [x[rest] for x in xs])
         pairs = zip(last, ys, strict=True) if reverse else zip(ys, last, strict=True)
         ys = [jnp.concatenate(pair) for pair in pairs]

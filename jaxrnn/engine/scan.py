@@ -39,7 +39,7 @@ def scan(
       f, init, xs, length, reverse, unroll: as for `jax.lax.scan`.
       _split_transpose: taken, as `jax.lax.scan` takes it, which does nothing with it in current JAX.
       chunk: runs `chunk` steps at a time (a scan of scans): fewer arrays of length T, better use of
-        the cache. T need not be a multiple.
+        the cache. T need not be a multiple; one that is a symbol (`jax.export`) runs in one piece.
       remat: keeps only the carries between chunks for the backward pass and recomputes the rest:
         memory O(T/chunk + chunk) instead of O(T).
       hoist: whether to compute before and after the loop what can be.

@@ -25,7 +25,8 @@ def scan(
     Args:
       unroll: how many steps one iteration of the loop holds, as in `jax.lax.scan`.
       chunk: how many steps to take at a time (a scan of scans), None for all of them. Smaller arrays
-        stay in the cache; T need not be a multiple.
+        stay in the cache; T need not be a multiple; one that is a symbol (`jax.export`) runs in one
+        piece.
       remat: keep only the carries between chunks for the backward pass and recompute the rest:
         memory O(T/chunk + chunk) instead of O(T). Needs `chunk`.
       hoist: compute before and after the loop what needs no carry.
