@@ -23,6 +23,9 @@ from jaxrnn.core import Layer as Layer
 from jaxrnn.core import run as run
 from jaxrnn.engine.scan import scan as scan
 from jaxrnn.explaining import explain as explain
+from jaxrnn.kit import Features as Features
+from jaxrnn.kit import cell as cell
+from jaxrnn.origin import factory as factory
 from jaxrnn.tuning import tune as tune
 
 from jaxrnn import cells as cells  # isort: skip

@@ -158,6 +158,8 @@ def check_step(layer: Any, params: Any, xs: Any, key: Any) -> None:
 
     try:
         after, _ = jax.eval_shape(step, params, carry, x, *noise)
+    except WrongInput:
+        raise
     except Exception as error:
         raise type_of(error)(
             f"{layer}.step fails on these params, carry and x: {error}\n"
@@ -171,6 +173,29 @@ def check_step(layer: Any, params: Any, xs: Any, key: Any) -> None:
         carry,
         "the step must return the type it takes: cast it there (astype), or start from it",
     )
+
+
+def plain(number: Any) -> Any:
+    """An integer of NumPy as one of Python, anything else as it is."""
+    return int(number) if isinstance(number, np.integer) else number
+
+
+class WrongInput(ValueError):
+    """An x, or parameters made for another one, said so clearly that nothing need be added."""
+
+
+def check_input(name: str, x: Any) -> None:
+    """Refuses what a weight cannot be multiplied by."""
+    if not hasattr(x, "dtype") or not jnp.issubdtype(x.dtype, jnp.floating):
+        came = x.dtype if hasattr(x, "dtype") else type(x).__name__
+        raise TypeError(
+            f"{name} multiplies x by a weight and needs floating-point x, got {came};"
+            " cast it (astype), or embed tokens first"
+        )
+    if x.ndim == 0:
+        raise ValueError(
+            f"{name} needs x of shape [*batch, D], got a scalar; is the time axis missing?"
+        )
 
 
 def type_of(error: Exception) -> Callable[[str], Exception]:

@@ -1,7 +1,7 @@
 """Cells, layers, and `run`: what a recurrence is and how to ask for it. No mathematics."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
@@ -13,10 +13,11 @@ from jaxrnn.checks import check_arguments, check_carry, check_step
 from jaxrnn.engine.eager import compiled
 from jaxrnn.guard import Inputs, all_steps, guarded, template
 from jaxrnn.methods.base import Method, Problem
+from jaxrnn.origin import Origin, Remembered
 
 
-@dataclass(frozen=True, kw_only=True, repr=False)
-class Cell:
+@dataclass(frozen=True, kw_only=True, repr=False, eq=False)
+class Cell(Remembered):
     """A recurrence as pure functions.
 
         init(key, x) -> params                      x: one time step, an array or ShapeDtypeStruct
@@ -51,13 +52,11 @@ class Cell:
     step: Callable[..., tuple[Any, Any]]
     noise: Callable[..., Any] | None = None
     parallel: Callable[..., tuple[Any, Any]] | None = None
-
-    def __repr__(self) -> str:
-        return self.name
+    origin: Origin | None = field(default=None, init=False)
 
 
-@dataclass(frozen=True, kw_only=True, repr=False)
-class Layer:
+@dataclass(frozen=True, kw_only=True, repr=False, eq=False)
+class Layer(Remembered):
     """What needs a whole sequence, as pure functions.
 
     `init`, `carry`, `step` and `noise` are those of a `Cell`; `step` is None where there is no
@@ -77,9 +76,7 @@ class Layer:
     run: Callable[..., tuple[Any, Any]]
     noise: Callable[..., Any] | None = None
     stride: int = 1
-
-    def __repr__(self) -> str:
-        return self.name
+    origin: Origin | None = field(default=None, init=False)
 
 
 def run(

@@ -72,6 +72,11 @@ def select(where: Any, yes: Any, no: Any) -> Any:
     return jax.tree.map(leaf, yes, no)
 
 
+def zero_rows(x: Any, features: tuple[int, ...], dtype: Any) -> jax.Array:
+    """0 [*batch, *features] for an x [*batch, D], which varies over the mesh axes that x varies over."""
+    return jnp.zeros_like(x, shape=(*x.shape[:-1], *features), dtype=dtype)
+
+
 def zeros(tree: Any) -> Any:
     return jax.tree.map(jnp.zeros_like, tree)
 

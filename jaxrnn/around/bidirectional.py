@@ -10,6 +10,7 @@ from jaxrnn import methods
 from jaxrnn.around import parts
 from jaxrnn.core import Cell, Layer, draw, lift, problem_of
 from jaxrnn.methods.base import Method, Problem
+from jaxrnn.origin import factory
 
 
 class BidirectionalParams(NamedTuple):
@@ -45,6 +46,7 @@ MERGES: dict[str, Callable[[Any, Any], Any]] = {"concat": _concat, "sum": _sum, 
 ONE_LOOP = {"cpu": False}
 
 
+@factory
 def bidirectional(
     forward: Cell | Layer, backward: Cell | Layer | None = None, *, merge: str = "concat"
 ) -> Layer:

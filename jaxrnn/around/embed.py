@@ -8,6 +8,8 @@ import jax.numpy as jnp
 from jaxrnn.around import parts
 from jaxrnn.cells import parts as cell_parts
 from jaxrnn.core import Cell, Layer, draw, lift
+from jaxrnn.kit import check_count
+from jaxrnn.origin import factory
 
 normal = jax.nn.initializers.normal(1.0)
 
@@ -16,6 +18,7 @@ class EmbedParams(NamedTuple):
     embedding: Any  # [V, D]
 
 
+@factory
 def embed(
     symbols: int,
     features: int,
@@ -40,7 +43,7 @@ def embed(
       TypeError: when run, if x holds no integers.
     """
     name = f"embed({symbols}, {features})"
-    cell_parts.check_features("embed", features)
+    check_count(name, "features", features)
     _check_symbols("embed", symbols)
 
     def init(key, x):
@@ -60,6 +63,7 @@ class TiedParams(NamedTuple):
     bias: Any  # [V]
 
 
+@factory
 def tied_embed(
     symbols: int,
     features: int,
@@ -90,7 +94,7 @@ def tied_embed(
     """
     if not isinstance(layer, Cell | Layer):
         raise TypeError(f"tied_embed() takes a cell or a layer, got {layer!r}")
-    cell_parts.check_features("tied_embed", features)
+    check_count("tied_embed()", "features", features)
     _check_symbols("tied_embed", symbols)
     name, inner = f"tied_embed({symbols}, {features}, {layer})", cast(Any, lift(layer))
     draw_embedding = embedding_init or jax.nn.initializers.normal(features**-0.5)

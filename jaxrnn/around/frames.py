@@ -8,7 +8,11 @@ import jax.numpy as jnp
 
 from jaxrnn.around import parts
 from jaxrnn.cells import parts as cell_parts
-from jaxrnn.core import Cell, Layer, lift
+from jaxrnn.checks import check_input
+from jaxrnn.core import Layer, lift
+from jaxrnn.guard import zero_rows
+from jaxrnn.kit import cell, check_count, input_features, promoting
+from jaxrnn.origin import factory
 
 
 class CausalConvParams(NamedTuple):
@@ -16,6 +20,7 @@ class CausalConvParams(NamedTuple):
     bias: Any  # [H]
 
 
+@factory
 def causal_conv(
     features: int,
     width: int,
@@ -43,20 +48,19 @@ def causal_conv(
     et al., WaveNet, 2016, arXiv:1609.03499.
     """
     name = f"causal_conv({features}, {width})"
-    cell_parts.check_features("causal_conv", features)
+    check_count(name, "features", features)
     if isinstance(width, bool) or not isinstance(width, int) or width < 1:
         raise ValueError(f"causal_conv() needs a width of at least one time step, got {width!r}")
 
     def init(key, x):
-        d, kind = cell_parts.input_features(name, x, dtype)
+        d, kind = input_features(name, x, dtype)
         draw = kernel_init or jax.nn.initializers.lecun_uniform(in_axis=(0, 1), out_axis=2)
         kernel = cell_parts.draw(draw, key, (width, d, features), kind)
         return CausalConvParams(kernel, jnp.zeros(features, kind))
 
     def carry(p, x):
-        cell_parts.check_float(name, x)
-        kind = jnp.promote_types(x.dtype, p.kernel.dtype)
-        return jnp.zeros_like(x, shape=(*x.shape[:-1], width - 1, x.shape[-1]), dtype=kind)
+        check_input(name, x)
+        return zero_rows(x, (width - 1, x.shape[-1]), jnp.promote_types(x.dtype, p.kernel.dtype))
 
     def step(p, past, x, *key):
         del key
@@ -64,14 +68,16 @@ def causal_conv(
         y = jnp.tensordot(window, p.kernel, [[-2, -1], [0, 1]])
         return window[..., 1:, :], y + jnp.broadcast_to(p.bias, y.shape)
 
-    looped = lift(Cell(name=name, init=init, carry=carry, step=step))
+    looped = lift(cell(name, init, step, carry=carry))
 
+    @promoting
     def run(params, xs, past, **options):
         if options["valid"] is not None or options["resets"] is not None or xs.ndim < 2:
             return looped.run(params, xs, past, **options)
         return _convolve(params, xs, past, options["reverse"])
 
-    return Layer(name=name, init=init, carry=carry, step=step, run=run)
+    fields = {name: getattr(looped, name) for name in ("name", "init", "carry", "step")}
+    return Layer(**fields, run=run)
 
 
 def _convolve(p: CausalConvParams, xs: Any, past: Any, reverse: bool) -> tuple[Any, Any]:
@@ -93,6 +99,7 @@ def _convolve(p: CausalConvParams, xs: Any, past: Any, reverse: bool) -> tuple[A
     return jnp.moveaxis(last, 0, -2), ys + jnp.broadcast_to(p.bias, ys.shape)
 
 
+@factory
 def concat_frames(size: int) -> Layer:
     """Makes one frame of several, side by side: the pyramid of listeners.
 
@@ -117,6 +124,7 @@ def concat_frames(size: int) -> Layer:
     return _thinning("concat_frames", size, make)
 
 
+@factory
 def downsample(size: int) -> Layer:
     """Takes one frame of several: the first valid one.
 

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from jaxrnn import methods
 from jaxrnn.core import Cell, Layer, lift
 from jaxrnn.guard import select, zeros
+from jaxrnn.kit import promoting
 from jaxrnn.methods.base import Problem
 
 
@@ -56,6 +57,7 @@ def timewise(
 
     `apply(params, x, key=None) -> y` for one time step, any batch axes.
     """
+    init, apply = promoting(init), promoting(apply)
 
     def carry(params, x):
         del params, x

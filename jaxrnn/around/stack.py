@@ -7,8 +7,10 @@ import jax
 from jaxrnn.around import parts
 from jaxrnn.core import Cell, Layer, draw, lift
 from jaxrnn.inside.output import add
+from jaxrnn.origin import factory
 
 
+@factory
 def stack(*layers: Cell | Layer) -> Layer:
     """Runs layers one after the other, each over the whole sequence: its projection is one product.
 
@@ -81,6 +83,7 @@ def stack(*layers: Cell | Layer) -> Layer:
     )
 
 
+@factory
 def residual(layer: Cell | Layer) -> Layer:
     """Adds the input to the output.
 

@@ -8,10 +8,14 @@ import jax.numpy as jnp
 
 from jaxrnn.around import parts
 from jaxrnn.cells import parts as cell_parts
+from jaxrnn.checks import check_input
 from jaxrnn.core import Layer
 from jaxrnn.inside import parts as inside_parts
+from jaxrnn.kit import check_count, input_features
+from jaxrnn.origin import factory
 
 
+@factory
 def time_distributed(
     apply: Callable[..., Any], init: Callable[..., Any] | None = None, *, name: str | None = None
 ) -> Layer:
@@ -37,6 +41,7 @@ class DenseParams(NamedTuple):
     bias: Any  # [H]
 
 
+@factory
 def dense(
     features: int,
     *,
@@ -56,16 +61,16 @@ def dense(
       ValueError: if `features` is not a positive integer.
     """
     name = f"dense({features})"
-    cell_parts.check_features("dense", features)
+    check_count(name, "features", features)
 
     def init(key, x):
-        d, kind = cell_parts.input_features(name, x, dtype)
+        d, kind = input_features(name, x, dtype)
         kernel = cell_parts.draw(kernel_init, key, (d, features), kind)
         return DenseParams(kernel, jnp.zeros(features, kind))
 
     def apply(p, x, *key):
         del key
-        cell_parts.check_float(name, x)
+        check_input(name, x)
         y = x @ p.kernel
         return y + jnp.broadcast_to(p.bias, y.shape)
 
@@ -77,6 +82,7 @@ class LayerNormParams(NamedTuple):
     bias: Any  # [D]
 
 
+@factory
 def layer_norm(*, dtype: Any = None) -> Layer:
     """Normalises the features of each row at each time step.
 
@@ -90,7 +96,7 @@ def layer_norm(*, dtype: Any = None) -> Layer:
 
     def init(key, x):
         del key
-        d, kind = cell_parts.input_features("layer_norm()", x, dtype)
+        d, kind = input_features("layer_norm()", x, dtype)
         return LayerNormParams(jnp.ones(d, kind), jnp.zeros(d, kind))
 
     def apply(p, x, *key):
@@ -101,6 +107,7 @@ def layer_norm(*, dtype: Any = None) -> Layer:
     return parts.timewise("layer_norm()", init, apply)
 
 
+@factory
 def dropout(rate: Any, per: str = "step") -> Layer:
     """Drops features of its input.
 

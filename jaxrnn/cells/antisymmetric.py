@@ -9,6 +9,8 @@ import jax.numpy as jnp
 from jaxrnn.cells import parts
 from jaxrnn.cells.cornn import check_positive
 from jaxrnn.core import Cell
+from jaxrnn.kit import cell
+from jaxrnn.origin import factory
 from jaxrnn.shapes import Array, Float
 
 
@@ -25,6 +27,7 @@ class AntisymmetricParams(NamedTuple):
     bias: Float[Array, " H"]
 
 
+@factory
 def antisymmetric_rnn(
     features: int,
     *,
@@ -60,22 +63,17 @@ def antisymmetric_rnn(
     Reference: Chang et al., AntisymmetricRNN: a dynamical system view on recurrent neural networks,
     2019, arXiv:1902.09689.
     """
-    name = f"antisymmetric_rnn({features})"
-    parts.check_features("antisymmetric_rnn", features)
     check_positive("antisymmetric_rnn", "step_size", step_size)
     check_positive("antisymmetric_rnn", "gamma", gamma)
 
     def init(key, x):
-        d, kind = parts.input_features(name, x, dtype)
+        d, kind = x.shape[-1], x.dtype
         k, r = jax.random.split(key)
         return AntisymmetricParams(
             input=parts.weight(input_init, k, d, features, kind),
             recurrent=parts.weight(recurrent_init, r, features, features, kind),
             bias=jnp.zeros(features, kind),
         )
-
-    def carry(p, x):
-        return parts.zero_carry(name, x, p, features)
 
     def step(
         p: AntisymmetricParams, h: Float[Array, "*batch H"], x: Float[Array, "*batch D"]
@@ -84,7 +82,7 @@ def antisymmetric_rnn(
         h = h + jnp.asarray(step_size, h.dtype) * activation(u)
         return h, h
 
-    return parts.cell(name, init, carry, step)
+    return cell(f"antisymmetric_rnn({features})", init, step, carry=features, dtype=dtype)
 
 
 class GatedAntisymmetricParams(NamedTuple):
@@ -95,6 +93,7 @@ class GatedAntisymmetricParams(NamedTuple):
     bias: Float[Array, " 2H"]
 
 
+@factory
 def gated_antisymmetric_rnn(
     features: int,
     *,
@@ -116,22 +115,17 @@ def gated_antisymmetric_rnn(
     Reference: Chang et al., AntisymmetricRNN: a dynamical system view on recurrent neural networks,
     2019, arXiv:1902.09689.
     """
-    name = f"gated_antisymmetric_rnn({features})"
-    parts.check_features("gated_antisymmetric_rnn", features)
     check_positive("gated_antisymmetric_rnn", "step_size", step_size)
     check_positive("gated_antisymmetric_rnn", "gamma", gamma)
 
     def init(key, x):
-        d, kind = parts.input_features(name, x, dtype)
+        d, kind = x.shape[-1], x.dtype
         k, r = jax.random.split(key)
         return GatedAntisymmetricParams(
             input=parts.weight(input_init, k, d, features, kind, gates=2),
             recurrent=parts.weight(recurrent_init, r, features, features, kind),
             bias=jnp.zeros(2 * features, kind),
         )
-
-    def carry(p, x):
-        return parts.zero_carry(name, x, p, features)
 
     def step(
         p: GatedAntisymmetricParams, h: Float[Array, "*batch H"], x: Float[Array, "*batch D"]
@@ -142,7 +136,7 @@ def gated_antisymmetric_rnn(
         h = h + jnp.asarray(step_size, h.dtype) * z * n
         return h, h
 
-    return parts.cell(name, init, carry, step)
+    return cell(f"gated_antisymmetric_rnn({features})", init, step, carry=features, dtype=dtype)
 
 
 def damped(recurrent: jax.Array, gamma: Any) -> jax.Array:

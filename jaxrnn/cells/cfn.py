@@ -7,6 +7,8 @@ import jax.numpy as jnp
 
 from jaxrnn.cells import parts
 from jaxrnn.core import Cell
+from jaxrnn.kit import cell
+from jaxrnn.origin import factory
 from jaxrnn.shapes import Array, Float
 
 
@@ -18,6 +20,7 @@ class CFNParams(NamedTuple):
     bias: Float[Array, " 2H"]
 
 
+@factory
 def cfn(
     features: int,
     *,
@@ -43,17 +46,12 @@ def cfn(
       dtype: of the parameters; that of x if None. Carry and output have the promoted dtype of
         parameters and x.
 
-    Raises:
-      ValueError: if `features` is not a positive integer.
-
     Reference: Laurent & von Brecht, A recurrent neural network without chaos, 2016,
     arXiv:1612.06212.
     """
-    name = f"cfn({features})"
-    parts.check_features("cfn", features)
 
     def init(key, x):
-        d, kind = parts.input_features(name, x, dtype)
+        d, kind = x.shape[-1], x.dtype
         k, r = jax.random.split(key)
         bias = jnp.zeros(2 * features, kind).at[:features].set(jnp.asarray(forget_bias, kind))
         return CFNParams(
@@ -61,9 +59,6 @@ def cfn(
             recurrent=parts.weight(recurrent_init, r, features, features, kind, gates=2),
             bias=bias.at[features:].set(jnp.asarray(input_bias, kind)),
         )
-
-    def carry(p, x):
-        return parts.zero_carry(name, x, p, features)
 
     def step(
         p: CFNParams, h: Float[Array, "*batch H"], x: Float[Array, "*batch D"]
@@ -73,4 +68,4 @@ def cfn(
         h = theta * jnp.tanh(h) + eta * jnp.tanh(n)
         return h, h
 
-    return parts.cell(name, init, carry, step)
+    return cell(f"cfn({features})", init, step, carry=features, dtype=dtype)

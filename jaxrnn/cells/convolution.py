@@ -6,7 +6,11 @@ import jax
 import jax.numpy as jnp
 
 from jaxrnn.cells import parts
+from jaxrnn.checks import check_input
 from jaxrnn.core import Cell
+from jaxrnn.guard import zero_rows
+from jaxrnn.kit import cell
+from jaxrnn.origin import factory
 from jaxrnn.shapes import Array, Float
 
 
@@ -23,6 +27,7 @@ def taps(key: jax.Array, shape: tuple[int, ...], dtype: Any) -> jax.Array:
     return jax.random.uniform(key, shape, dtype, -bound, bound)
 
 
+@factory
 def causal_conv(window: int, *, input_init: parts.Initialiser = taps, dtype: Any = None) -> Cell:
     """Depthwise causal convolution: yₜ = Σⱼ wⱼ ∘ xₜ₋ⱼ + b, j = 0 … K−1.
 
@@ -45,13 +50,15 @@ def causal_conv(window: int, *, input_init: parts.Initialiser = taps, dtype: Any
     check_window("causal_conv", window)
 
     def init(key, x):
-        d, kind = parts.input_features(name, x, dtype)
+        d, kind = x.shape[-1], x.dtype
         return CausalConvParams(
             input=parts.draw(input_init, key, (d, window), kind), bias=jnp.zeros(d, kind)
         )
 
     def carry(p, x):
-        return (parts.zero_carry(name, x, p, x.shape[-1]),) * (window - 1)
+        check_input(name, x)
+        dtype = jnp.result_type(x.dtype, *(w.dtype for w in p))
+        return tuple(zero_rows(x, x.shape[-1:], dtype) for _ in range(window - 1))
 
     def step(
         p: CausalConvParams,
@@ -62,7 +69,7 @@ def causal_conv(window: int, *, input_init: parts.Initialiser = taps, dtype: Any
         y = sum((w * v for w, v in zip(p.input.T, last, strict=True)), start=p.bias)
         return last[:-1], y
 
-    return parts.cell(name, init, carry, step)
+    return cell(name, init, step, carry=carry, dtype=dtype)
 
 
 def check_window(name: str, window: Any) -> None:

@@ -10,6 +10,8 @@ from jax import core
 
 from jaxrnn.cells import parts
 from jaxrnn.core import Cell
+from jaxrnn.kit import cell
+from jaxrnn.origin import factory
 from jaxrnn.shapes import Array, Float
 
 
@@ -25,10 +27,11 @@ class CoRNNParams(NamedTuple):
 class CoRNNCarry(NamedTuple):
     """Positions and velocities."""
 
-    y: Float[Array, "*batch H"]
-    z: Float[Array, "*batch H"]
+    y: Any  # [*batch, H]
+    z: Any  # [*batch, H]
 
 
+@factory
 def cornn(
     features: int,
     *,
@@ -69,12 +72,11 @@ def cornn(
     (gradient) stable architecture for learning long time dependencies, 2021, arXiv:2010.00951.
     """
     name = f"cornn({features})"
-    parts.check_features("cornn", features)
     for argument, value in {"step_size": step_size, "gamma": gamma, "epsilon": epsilon}.items():
         check_positive("cornn", argument, value)
 
     def init(key, x):
-        d, kind = parts.input_features(name, x, dtype)
+        d, kind = x.shape[-1], x.dtype
         k, r, s = jax.random.split(key, 3)
         return CoRNNParams(
             input=parts.weight(input_init, k, d, features, kind),
@@ -82,10 +84,6 @@ def cornn(
             velocity=parts.weight(recurrent_init, s, features, features, kind),
             bias=jnp.zeros(features, kind),
         )
-
-    def carry(p, x):
-        zero = parts.zero_carry(name, x, p, features)
-        return CoRNNCarry(zero, zero)
 
     def step(
         p: CoRNNParams, carry: CoRNNCarry, x: Float[Array, "*batch D"]
@@ -97,7 +95,7 @@ def cornn(
         y = y + dt * z
         return CoRNNCarry(y, z), y
 
-    return parts.cell(name, init, carry, step)
+    return cell(name, init, step, carry=CoRNNCarry(features, features), dtype=dtype)
 
 
 def check_positive(name: str, argument: str, value: Any) -> None:

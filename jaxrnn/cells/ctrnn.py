@@ -10,6 +10,8 @@ from jax import core
 
 from jaxrnn.cells import parts
 from jaxrnn.core import Cell
+from jaxrnn.kit import cell
+from jaxrnn.origin import factory
 from jaxrnn.shapes import Array, Float
 
 
@@ -22,6 +24,7 @@ class CTRNNParams(NamedTuple):
     timescale: Float[Array, " H"]
 
 
+@factory
 def ctrnn(
     features: int,
     *,
@@ -61,11 +64,10 @@ def ctrnn(
     continuous-time recurrent neural networks, Adaptive Behavior 3, 1995.
     """
     name = f"ctrnn({features})"
-    parts.check_features("ctrnn", features)
     check_tau("ctrnn", tau_min, tau_max)
 
     def init(key, x):
-        d, kind = parts.input_features(name, x, dtype)
+        d, kind = x.shape[-1], x.dtype
         k, r, t = jax.random.split(key, 3)
         low, high = jnp.log(jnp.asarray(tau_min)), jnp.log(jnp.asarray(tau_max))
         tau = jnp.exp(low + (high - low) * jax.random.uniform(t, (features,)))
@@ -76,9 +78,6 @@ def ctrnn(
             timescale=jnp.log(tau - 1).astype(kind),
         )
 
-    def carry(p, x):
-        return parts.zero_carry(name, x, p, features)
-
     def step(
         p: CTRNNParams, u: Float[Array, "*batch H"], x: Float[Array, "*batch D"]
     ) -> tuple[Float[Array, "*batch H"], Float[Array, "*batch H"]]:
@@ -86,7 +85,7 @@ def ctrnn(
         u = u + alpha * (x @ p.input - u + activation(u + p.bias) @ p.recurrent)
         return u, activation(u + p.bias)
 
-    return parts.cell(name, init, carry, step)
+    return cell(name, init, step, carry=features, dtype=dtype)
 
 
 def check_tau(name: str, low: Any, high: Any) -> None:

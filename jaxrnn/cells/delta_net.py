@@ -10,6 +10,8 @@ from jax import core
 from jaxrnn.cells import memory, parts
 from jaxrnn.cells.heads import blocks, check_heads, joined, outer, read, slab, split, titled
 from jaxrnn.core import Cell
+from jaxrnn.kit import Features, cell
+from jaxrnn.origin import factory
 from jaxrnn.shapes import Array, Float
 
 
@@ -19,6 +21,7 @@ class DeltaNetParams(NamedTuple):
     input: Float[Array, "D N"]
 
 
+@factory
 def delta_net(
     features: int,
     *,
@@ -56,17 +59,13 @@ def delta_net(
     2021, arXiv:2102.11174; with this normalisation Yang et al., Parallelizing linear transformers with
     the delta rule over sequence length, 2024, arXiv:2406.06484.
     """
-    parts.check_features("delta_net", features)
     rows, columns = check_heads("delta_net", features, heads, key_features)
     name = titled("delta_net", features, heads=heads, key_features=key_features)
     widths = [heads * rows, heads * rows, features, heads]
 
     def init(key, x):
-        d, kind = parts.input_features(name, x, dtype)
+        d, kind = x.shape[-1], x.dtype
         return DeltaNetParams(slab(input_init, key, d, widths, kind))
-
-    def carry(p, x):
-        return split(parts.zero_carry(name, x, p, features * rows), heads, rows, columns)
 
     def projected(p, x):
         *qkv, b = blocks(x @ p.input, widths)
@@ -85,7 +84,9 @@ def delta_net(
         s, y = memory.delta(s, q, k, v, None, beta, **options)
         return s, joined(y)
 
-    return parts.cell(name, init, carry, step, parallel=parallel)
+    return cell(
+        name, init, step, carry=Features(heads, rows, columns), dtype=dtype, parallel=parallel
+    )
 
 
 def unit(a: jax.Array) -> jax.Array:
@@ -101,6 +102,7 @@ class GatedDeltaNetParams(NamedTuple):
     bias: Float[Array, " heads"]
 
 
+@factory
 def gated_delta_net(
     features: int,
     *,
@@ -143,7 +145,6 @@ def gated_delta_net(
     arXiv:2412.06464, eq. 10; α and what its parameters are drawn from as in Dao & Gu 2024,
     arXiv:2405.21060.
     """
-    parts.check_features("gated_delta_net", features)
     rows, columns = check_heads("gated_delta_net", features, heads, key_features)
     _check_range("decay_range", decay_range)
     _check_range("step_range", step_range)
@@ -151,7 +152,7 @@ def gated_delta_net(
     widths = [heads * rows, heads * rows, features, heads, heads]
 
     def init(key, x):
-        d, kind = parts.input_features(name, x, dtype)
+        d, kind = x.shape[-1], x.dtype
         k, a, c = jax.random.split(key, 3)
         low, high = (jnp.log(jnp.asarray(v, jnp.float32)) for v in step_range)
         step = jnp.exp(parts.draw(parts.uniform, c, (heads,), jnp.float32) * (high - low) + low)
@@ -162,9 +163,6 @@ def gated_delta_net(
             decay=jnp.log(decay).astype(kind),
             bias=(step + jnp.log(-jnp.expm1(-step))).astype(kind),  # softplus of it is the step
         )
-
-    def carry(p, x):
-        return split(parts.zero_carry(name, x, p, features * rows), heads, rows, columns)
 
     def projected(p, x):
         *qkv, b, d = blocks(x @ p.input, widths)
@@ -185,7 +183,9 @@ def gated_delta_net(
         s, y = memory.delta(s, q, k, v, alpha, beta, **options)
         return s, joined(y)
 
-    return parts.cell(name, init, carry, step, parallel=parallel)
+    return cell(
+        name, init, step, carry=Features(heads, rows, columns), dtype=dtype, parallel=parallel
+    )
 
 
 def _check_range(what: str, given: tuple[Any, Any]) -> None:

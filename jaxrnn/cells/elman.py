@@ -8,6 +8,8 @@ import jax.numpy as jnp
 
 from jaxrnn.cells import parts
 from jaxrnn.core import Cell
+from jaxrnn.kit import cell
+from jaxrnn.origin import factory
 from jaxrnn.shapes import Array, Float
 
 
@@ -17,6 +19,7 @@ class ElmanParams(NamedTuple):
     bias: Float[Array, " H"]
 
 
+@factory
 def elman(
     features: int,
     *,
@@ -38,16 +41,11 @@ def elman(
       dtype: of the parameters; that of x if None. Carry and output have the promoted dtype of
         parameters and x.
 
-    Raises:
-      ValueError: if `features` is not a positive integer.
-
     Reference: Elman, Finding structure in time, Cognitive Science 14, 1990.
     """
-    name = f"elman({features})"
-    parts.check_features("elman", features)
 
     def init(key, x):
-        d, kind = parts.input_features(name, x, dtype)
+        d, kind = x.shape[-1], x.dtype
         k, r = jax.random.split(key)
         return ElmanParams(
             input=parts.weight(input_init, k, d, features, kind),
@@ -55,16 +53,13 @@ def elman(
             bias=jnp.zeros(features, kind),
         )
 
-    def carry(p, x):
-        return parts.zero_carry(name, x, p, features)
-
     def step(
         p: ElmanParams, h: Float[Array, "*batch H"], x: Float[Array, "*batch D"]
     ) -> tuple[Float[Array, "*batch H"], Float[Array, "*batch H"]]:
         h = activation(x @ p.input + p.bias + h @ p.recurrent)
         return h, h
 
-    return parts.cell(name, init, carry, step)
+    return cell(f"elman({features})", init, step, carry=features, dtype=dtype)
 
 
 class JordanParams(NamedTuple):
@@ -75,6 +70,7 @@ class JordanParams(NamedTuple):
     output_bias: Float[Array, " O"]
 
 
+@factory
 def jordan(
     features: int,
     *,
@@ -106,13 +102,11 @@ def jordan(
 
     Reference: Jordan, Serial order: a parallel distributed processing approach, 1986.
     """
-    parts.check_features("jordan", features)
     o = features if outputs is None else outputs
-    parts.check_features("jordan", o)
     name = f"jordan({features})" if outputs is None else f"jordan({features}, outputs={outputs})"
 
     def init(key, x):
-        d, kind = parts.input_features(name, x, dtype)
+        d, kind = x.shape[-1], x.dtype
         k, r, v = jax.random.split(key, 3)
         return JordanParams(
             input=parts.weight(input_init, k, d, features, kind),
@@ -122,9 +116,6 @@ def jordan(
             output_bias=jnp.zeros(o, kind),
         )
 
-    def carry(p, x):
-        return parts.zero_carry(name, x, p, o)
-
     def step(
         p: JordanParams, y: Float[Array, "*batch O"], x: Float[Array, "*batch D"]
     ) -> tuple[Float[Array, "*batch O"], Float[Array, "*batch O"]]:
@@ -132,4 +123,4 @@ def jordan(
         y = output_activation(h @ p.output + p.output_bias)
         return y, y
 
-    return parts.cell(name, init, carry, step)
+    return cell(name, init, step, carry=o, dtype=dtype)

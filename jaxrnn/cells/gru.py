@@ -7,6 +7,8 @@ import jax.numpy as jnp
 
 from jaxrnn.cells import parts
 from jaxrnn.core import Cell
+from jaxrnn.kit import cell
+from jaxrnn.origin import factory
 from jaxrnn.shapes import Array, Float
 
 
@@ -19,6 +21,7 @@ class GRUParams(NamedTuple):
     recurrent_bias: Float[Array, " H"]
 
 
+@factory
 def gru(
     features: int,
     *,
@@ -41,17 +44,12 @@ def gru(
       dtype: of the parameters; that of x if None. Carry and output have the promoted dtype of
         parameters and x.
 
-    Raises:
-      ValueError: if `features` is not a positive integer.
-
     Reference: Cho et al., Learning phrase representations using RNN encoder-decoder, 2014, version 1
     of arXiv:1406.1078.
     """
-    name = f"gru({features})"
-    parts.check_features("gru", features)
 
     def init(key, x):
-        d, kind = parts.input_features(name, x, dtype)
+        d, kind = x.shape[-1], x.dtype
         k, r = jax.random.split(key)
         return GRUParams(
             input=parts.weight(input_init, k, d, features, kind, gates=3),
@@ -59,9 +57,6 @@ def gru(
             bias=jnp.zeros(3 * features, kind),
             recurrent_bias=jnp.zeros(features, kind),
         )
-
-    def carry(p, x):
-        return parts.zero_carry(name, x, p, features)
 
     def step(
         p: GRUParams, h: Float[Array, "*batch H"], x: Float[Array, "*batch D"]
@@ -75,7 +70,7 @@ def gru(
         h = (1 - z) * n + z * h
         return h, h
 
-    return parts.cell(name, init, carry, step)
+    return cell(f"gru({features})", init, step, carry=features, dtype=dtype)
 
 
 class GRUResetBeforeParams(NamedTuple):
@@ -86,6 +81,7 @@ class GRUResetBeforeParams(NamedTuple):
     bias: Float[Array, " 3H"]
 
 
+@factory
 def gru_reset_before(
     features: int,
     *,
@@ -104,20 +100,15 @@ def gru_reset_before(
     Reference: Cho et al., Learning phrase representations using RNN encoder-decoder, 2014,
     arXiv:1406.1078.
     """
-    name = f"gru_reset_before({features})"
-    parts.check_features("gru_reset_before", features)
 
     def init(key, x):
-        d, kind = parts.input_features(name, x, dtype)
+        d, kind = x.shape[-1], x.dtype
         k, r = jax.random.split(key)
         return GRUResetBeforeParams(
             input=parts.weight(input_init, k, d, features, kind, gates=3),
             recurrent=parts.weight(recurrent_init, r, features, features, kind, gates=3),
             bias=jnp.zeros(3 * features, kind),
         )
-
-    def carry(p, x):
-        return parts.zero_carry(name, x, p, features)
 
     def step(
         p: GRUResetBeforeParams, h: Float[Array, "*batch H"], x: Float[Array, "*batch D"]
@@ -129,7 +120,7 @@ def gru_reset_before(
         h = (1 - z) * n + z * h
         return h, h
 
-    return parts.cell(name, init, carry, step)
+    return cell(f"gru_reset_before({features})", init, step, carry=features, dtype=dtype)
 
 
 class MGUParams(NamedTuple):
@@ -140,6 +131,7 @@ class MGUParams(NamedTuple):
     bias: Float[Array, " 2H"]
 
 
+@factory
 def mgu(
     features: int,
     *,
@@ -164,25 +156,17 @@ def mgu(
       dtype: of the parameters; that of x if None. Carry and output have the promoted dtype of
         parameters and x.
 
-    Raises:
-      ValueError: if `features` is not a positive integer.
-
     Reference: Zhou et al., Minimal gated unit for recurrent neural networks, 2016, arXiv:1603.09420.
     """
-    name = f"mgu({features})"
-    parts.check_features("mgu", features)
 
     def init(key, x):
-        d, kind = parts.input_features(name, x, dtype)
+        d, kind = x.shape[-1], x.dtype
         k, r = jax.random.split(key)
         return MGUParams(
             input=parts.weight(input_init, k, d, features, kind, gates=2),
             recurrent=parts.weight(recurrent_init, r, features, features, kind, gates=2),
             bias=jnp.zeros(2 * features, kind).at[:features].set(forget_bias),
         )
-
-    def carry(p, x):
-        return parts.zero_carry(name, x, p, features)
 
     def step(
         p: MGUParams, h: Float[Array, "*batch H"], x: Float[Array, "*batch D"]
@@ -194,4 +178,4 @@ def mgu(
         h = (1 - f) * h + f * n
         return h, h
 
-    return parts.cell(name, init, carry, step)
+    return cell(f"mgu({features})", init, step, carry=features, dtype=dtype)

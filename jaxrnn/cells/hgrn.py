@@ -9,6 +9,8 @@ from jax import core
 
 from jaxrnn.cells import parts
 from jaxrnn.core import Cell
+from jaxrnn.kit import Features, cell
+from jaxrnn.origin import factory
 from jaxrnn.shapes import Array, Float
 
 
@@ -22,6 +24,7 @@ class HGRNParams(NamedTuple):
     output_bias: Float[Array, " H"]
 
 
+@factory
 def hgrn(
     features: int,
     *,
@@ -55,12 +58,10 @@ def hgrn(
     Reference: Qin, Yang & Zhong, Hierarchically gated recurrent neural network for sequence modeling,
     2023, arXiv:2311.04823; the initial phases are those of the authors' program.
     """
-    name = f"hgrn({features})"
-    parts.check_features("hgrn", features)
     check_bound("hgrn", lower_bound)
 
     def init(key, x):
-        d, kind = parts.input_features(name, x, dtype)
+        d, kind = x.shape[-1], x.dtype
         k, v = jax.random.split(key)
         return HGRNParams(
             input=parts.weight(input_init, k, d, features, kind, gates=5),
@@ -69,10 +70,6 @@ def hgrn(
             output=parts.weight(output_init, v, 2 * features, features, kind),
             output_bias=jnp.zeros(features, kind),
         )
-
-    def carry(p, x):
-        zero = parts.zero_carry(name, x, p, features)
-        return zero.astype(jnp.promote_types(zero.dtype, jnp.complex64))
 
     def step(
         p: HGRNParams, h: Array, x: Float[Array, "*batch D"]
@@ -86,7 +83,9 @@ def hgrn(
         memory = jnp.concatenate([h.real, h.imag], axis=-1).astype(u_o.dtype)
         return h, (parts.sigmoid(u_o) * parts.normalise(memory)) @ p.output + p.output_bias
 
-    return parts.cell(name, init, carry, step)
+    return cell(
+        f"hgrn({features})", init, step, carry=Features(features, dtype=jnp.complex64), dtype=dtype
+    )
 
 
 class RealHGRNParams(NamedTuple):
@@ -98,6 +97,7 @@ class RealHGRNParams(NamedTuple):
     output_bias: Float[Array, " H"]
 
 
+@factory
 def real_hgrn(
     features: int,
     *,
@@ -118,11 +118,10 @@ def real_hgrn(
     Reference: as for `hgrn`.
     """
     name = f"real_hgrn({features})"
-    parts.check_features("real_hgrn", features)
     check_bound("real_hgrn", lower_bound)
 
     def init(key, x):
-        d, kind = parts.input_features(name, x, dtype)
+        d, kind = x.shape[-1], x.dtype
         k, v = jax.random.split(key)
         return RealHGRNParams(
             input=parts.weight(input_init, k, d, features, kind, gates=3),
@@ -130,9 +129,6 @@ def real_hgrn(
             output=parts.weight(output_init, v, features, features, kind),
             output_bias=jnp.zeros(features, kind),
         )
-
-    def carry(p, x):
-        return parts.zero_carry(name, x, p, features)
 
     def step(
         p: RealHGRNParams, h: Float[Array, "*batch H"], x: Float[Array, "*batch D"]
@@ -142,7 +138,7 @@ def real_hgrn(
         h = f * h + (1 - f) * silu(u_c)
         return h, (parts.sigmoid(u_o) * parts.normalise(h)) @ p.output + p.output_bias
 
-    return parts.cell(name, init, carry, step)
+    return cell(name, init, step, carry=features, dtype=dtype)
 
 
 def lower_bounds(logits: jax.Array) -> jax.Array:

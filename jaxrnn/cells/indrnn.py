@@ -8,6 +8,8 @@ import jax.numpy as jnp
 
 from jaxrnn.cells import parts
 from jaxrnn.core import Cell
+from jaxrnn.kit import cell
+from jaxrnn.origin import factory
 from jaxrnn.shapes import Array, Float
 
 
@@ -17,6 +19,7 @@ class IndRNNParams(NamedTuple):
     bias: Float[Array, " H"]
 
 
+@factory
 def indrnn(
     features: int,
     *,
@@ -37,16 +40,11 @@ def indrnn(
       dtype: of the parameters; that of x if None. Carry and output have the promoted dtype of
         parameters and x.
 
-    Raises:
-      ValueError: if `features` is not a positive integer.
-
     Reference: Li et al., Independently recurrent neural network, 2018, arXiv:1803.04831.
     """
-    name = f"indrnn({features})"
-    parts.check_features("indrnn", features)
 
     def init(key, x):
-        d, kind = parts.input_features(name, x, dtype)
+        d, kind = x.shape[-1], x.dtype
         k, r = jax.random.split(key)
         return IndRNNParams(
             input=parts.weight(input_init, k, d, features, kind),
@@ -54,13 +52,10 @@ def indrnn(
             bias=jnp.zeros(features, kind),
         )
 
-    def carry(p, x):
-        return parts.zero_carry(name, x, p, features)
-
     def step(
         p: IndRNNParams, h: Float[Array, "*batch H"], x: Float[Array, "*batch D"]
     ) -> tuple[Float[Array, "*batch H"], Float[Array, "*batch H"]]:
         h = activation(x @ p.input + p.bias + p.recurrent * h)
         return h, h
 
-    return parts.cell(name, init, carry, step)
+    return cell(f"indrnn({features})", init, step, carry=features, dtype=dtype)

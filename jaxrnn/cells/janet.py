@@ -9,6 +9,8 @@ from jax import core
 
 from jaxrnn.cells import parts
 from jaxrnn.core import Cell
+from jaxrnn.kit import cell
+from jaxrnn.origin import factory
 from jaxrnn.shapes import Array, Float
 
 
@@ -20,6 +22,7 @@ class JANETParams(NamedTuple):
     bias: Float[Array, " 2H"]
 
 
+@factory
 def janet(
     features: int,
     *,
@@ -57,11 +60,10 @@ def janet(
     arXiv:1804.04849.
     """
     name = f"janet({features})"
-    parts.check_features("janet", features)
     check_chrono("janet", chrono)
 
     def init(key, x):
-        d, kind = parts.input_features(name, x, dtype)
+        d, kind = x.shape[-1], x.dtype
         k, r, b = jax.random.split(key, 3)
         bias = forget_bias if chrono is None else chrono_bias(b, features, chrono)
         return JANETParams(
@@ -69,9 +71,6 @@ def janet(
             recurrent=parts.weight(recurrent_init, r, features, features, kind, gates=2),
             bias=jnp.zeros(2 * features, kind).at[:features].set(jnp.asarray(bias, kind)),
         )
-
-    def carry(p, x):
-        return parts.zero_carry(name, x, p, features)
 
     def step(
         p: JANETParams, h: Float[Array, "*batch H"], x: Float[Array, "*batch D"]
@@ -81,7 +80,7 @@ def janet(
         h = parts.sigmoid(s) * h + opened * jnp.tanh(n)
         return h, h
 
-    return parts.cell(name, init, carry, step)
+    return cell(name, init, step, carry=features, dtype=dtype)
 
 
 def chrono_bias(key: jax.Array, features: int, longest: Any) -> jax.Array:

@@ -8,6 +8,8 @@ import jax.numpy as jnp
 from jaxrnn.cells import parts
 from jaxrnn.cells.lstm import LSTMCarry, gate_bias
 from jaxrnn.core import Cell
+from jaxrnn.kit import cell
+from jaxrnn.origin import factory
 from jaxrnn.shapes import Array, Float
 
 
@@ -23,6 +25,7 @@ class LayerNormLSTMParams(NamedTuple):
     carry_bias: Float[Array, " H"]
 
 
+@factory
 def layer_norm_lstm(
     features: int,
     *,
@@ -48,16 +51,11 @@ def layer_norm_lstm(
       dtype: of the parameters; that of x if None. Carry and output have the promoted dtype of
         parameters and x; means and variances are taken in float32 at least.
 
-    Raises:
-      ValueError: if `features` is not a positive integer.
-
     Reference: Ba, Kiros & Hinton, Layer normalization, 2016, arXiv:1607.06450, eq. 20–22.
     """
-    name = f"layer_norm_lstm({features})"
-    parts.check_features("layer_norm_lstm", features)
 
     def init(key, x):
-        d, kind = parts.input_features(name, x, dtype)
+        d, kind = x.shape[-1], x.dtype
         k, r = jax.random.split(key)
         return LayerNormLSTMParams(
             input=parts.weight(input_init, k, d, features, kind, gates=4),
@@ -68,10 +66,6 @@ def layer_norm_lstm(
             carry_scale=jnp.ones(features, kind),
             carry_bias=jnp.zeros(features, kind),
         )
-
-    def carry(p, x):
-        zero = parts.zero_carry(name, x, p, features)
-        return LSTMCarry(zero, zero)
 
     def step(
         p: LayerNormLSTMParams, carry: LSTMCarry, x: Float[Array, "*batch D"]
@@ -85,7 +79,9 @@ def layer_norm_lstm(
         h = o * jnp.tanh(p.carry_scale * parts.normalise(c) + p.carry_bias)
         return LSTMCarry(h, c), h
 
-    return parts.cell(name, init, carry, step)
+    return cell(
+        f"layer_norm_lstm({features})", init, step, carry=LSTMCarry(features, features), dtype=dtype
+    )
 
 
 class LayerNormGRUParams(NamedTuple):
@@ -98,6 +94,7 @@ class LayerNormGRUParams(NamedTuple):
     recurrent_scale: Float[Array, " 3H"]
 
 
+@factory
 def layer_norm_gru(
     features: int,
     *,
@@ -118,12 +115,10 @@ def layer_norm_gru(
 
     Reference: Ba, Kiros & Hinton, Layer normalization, 2016, arXiv:1607.06450, eq. 23–26.
     """
-    name = f"layer_norm_gru({features})"
-    parts.check_features("layer_norm_gru", features)
     gates = 2 * features
 
     def init(key, x):
-        d, kind = parts.input_features(name, x, dtype)
+        d, kind = x.shape[-1], x.dtype
         k, r = jax.random.split(key)
         return LayerNormGRUParams(
             input=parts.weight(input_init, k, d, features, kind, gates=3),
@@ -132,9 +127,6 @@ def layer_norm_gru(
             input_scale=jnp.ones(3 * features, kind),
             recurrent_scale=jnp.ones(3 * features, kind),
         )
-
-    def carry(p, x):
-        return parts.zero_carry(name, x, p, features)
 
     def blockwise(a):
         rz, n = jnp.split(a, [gates], axis=-1)
@@ -152,4 +144,4 @@ def layer_norm_gru(
         h = (1 - z) * n + z * h
         return h, h
 
-    return parts.cell(name, init, carry, step)
+    return cell(f"layer_norm_gru({features})", init, step, carry=features, dtype=dtype)

@@ -8,6 +8,8 @@ import jax.numpy as jnp
 
 from jaxrnn.cells import parts
 from jaxrnn.core import Cell
+from jaxrnn.kit import cell
+from jaxrnn.origin import factory
 from jaxrnn.shapes import Array, Float
 
 
@@ -20,6 +22,7 @@ class LiGRUParams(NamedTuple):
     input_scale: Float[Array, " 2H"]
 
 
+@factory
 def li_gru(
     features: int,
     *,
@@ -50,17 +53,12 @@ def li_gru(
       dtype: of the parameters; that of x if None. Carry and output have the promoted dtype of
         parameters and x; means and variances are taken in float32 at least.
 
-    Raises:
-      ValueError: if `features` is not a positive integer.
-
     Reference: Ravanelli et al., Light gated recurrent units for speech recognition, 2018,
     arXiv:1803.10225.
     """
-    name = f"li_gru({features})"
-    parts.check_features("li_gru", features)
 
     def init(key, x):
-        d, kind = parts.input_features(name, x, dtype)
+        d, kind = x.shape[-1], x.dtype
         k, r = jax.random.split(key)
         return LiGRUParams(
             input=parts.weight(input_init, k, d, features, kind, gates=2),
@@ -68,9 +66,6 @@ def li_gru(
             bias=jnp.zeros(2 * features, kind),
             input_scale=jnp.ones(2 * features, kind),
         )
-
-    def carry(p, x):
-        return parts.zero_carry(name, x, p, features)
 
     def step(
         p: LiGRUParams, h: Float[Array, "*batch H"], x: Float[Array, "*batch D"]
@@ -82,4 +77,4 @@ def li_gru(
         h = z * h + (1 - z) * activation(u_n)
         return h, h
 
-    return parts.cell(name, init, carry, step)
+    return cell(f"li_gru({features})", init, step, carry=features, dtype=dtype)

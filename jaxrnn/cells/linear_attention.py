@@ -10,6 +10,8 @@ from jax import core
 from jaxrnn.cells import memory, parts
 from jaxrnn.cells.heads import blocks, check_heads, joined, outer, read, slab, split, titled
 from jaxrnn.core import Cell
+from jaxrnn.kit import Features, cell
+from jaxrnn.origin import factory
 from jaxrnn.shapes import Array, Float
 
 
@@ -20,10 +22,11 @@ class LinearAttentionParams(NamedTuple):
 
 
 class LinearAttentionCarry(NamedTuple):
-    s: Float[Array, "*batch heads K V"]
-    z: Float[Array, "*batch heads K"]
+    s: Any  # [*batch, heads, K, V]
+    z: Any  # [*batch, heads, K]
 
 
+@factory
 def linear_attention(
     features: int,
     *,
@@ -62,19 +65,15 @@ def linear_attention(
     Reference: Katharopoulos et al., Transformers are RNNs: fast autoregressive transformers with linear
     attention, 2020, arXiv:2006.16236, eq. 16–20; ε as in the authors' code.
     """
-    parts.check_features("linear_attention", features)
     rows, columns = check_heads("linear_attention", features, heads, key_features)
     name = titled("linear_attention", features, heads=heads, key_features=key_features)
     widths = [heads * rows, heads * rows, features]
 
     def init(key, x):
-        d, kind = parts.input_features(name, x, dtype)
+        d, kind = x.shape[-1], x.dtype
         return LinearAttentionParams(slab(input_init, key, d, widths, kind))
 
-    def carry(p, x):
-        zero = parts.zero_carry(name, x, p, heads * rows * (columns + 1))
-        s, z = jnp.split(zero, [heads * rows * columns], axis=-1)
-        return LinearAttentionCarry(split(s, heads, rows, columns), split(z, heads, rows))
+    carry = LinearAttentionCarry(Features(heads, rows, columns), Features(heads, rows))
 
     def projected(p, x):
         q, k, v = (split(a, heads) for a in blocks(x @ p.input, widths))
@@ -99,7 +98,7 @@ def linear_attention(
         y = joined(normalised(y[..., :-1], y[..., -1:]))
         return LinearAttentionCarry(s[..., :-1], s[..., -1]), y
 
-    return parts.cell(name, init, carry, step, parallel=parallel)
+    return cell(name, init, step, carry=carry, dtype=dtype, parallel=parallel)
 
 
 class RetentionParams(NamedTuple):
@@ -108,6 +107,7 @@ class RetentionParams(NamedTuple):
     input: Float[Array, "D N"]
 
 
+@factory
 def retention(
     features: int,
     *,
@@ -146,7 +146,6 @@ def retention(
     Reference: Sun et al., Retentive network: a successor to transformer for large language models,
     2023, arXiv:2307.08621, eq. 6–8; 1/√K is its first normalisation.
     """
-    parts.check_features("retention", features)
     rows, columns = check_heads("retention", features, heads, key_features)
     shown = None if decay is None else "…"
     name = titled("retention", features, heads=heads, key_features=key_features, decay=shown)
@@ -155,11 +154,8 @@ def retention(
     _check_decay(decay, heads)
 
     def init(key, x):
-        d, kind = parts.input_features(name, x, dtype)
+        d, kind = x.shape[-1], x.dtype
         return RetentionParams(slab(input_init, key, d, widths, kind))
-
-    def carry(p, x):
-        return split(parts.zero_carry(name, x, p, features * rows), heads, rows, columns)
 
     def projected(p, x):
         q, k, v = (split(a, heads) for a in blocks(x @ p.input, widths))
@@ -179,7 +175,9 @@ def retention(
         s, y = memory.linear(s, q, k, v, jnp.broadcast_to(gamma, v.shape[:-1]), **options)
         return s, joined(y)
 
-    return parts.cell(name, init, carry, step, parallel=parallel)
+    return cell(
+        name, init, step, carry=Features(heads, rows, columns), dtype=dtype, parallel=parallel
+    )
 
 
 def _check_decay(decay: Any, heads: int) -> None:
@@ -203,6 +201,7 @@ class GatedLinearAttentionParams(NamedTuple):
     bias: Float[Array, " M"]
 
 
+@factory
 def gated_linear_attention(
     features: int,
     *,
@@ -245,7 +244,6 @@ def gated_linear_attention(
     Reference: Yang et al., Gated linear attention transformers with hardware-efficient training, 2023,
     arXiv:2312.06635, section 4.
     """
-    parts.check_features("gated_linear_attention", features)
     rows, columns = check_heads("gated_linear_attention", features, heads, key_features)
     if isinstance(rank, bool) or not isinstance(rank, int) or rank < 1:
         raise ValueError(f"gated_linear_attention() needs a positive rank, got {rank!r}")
@@ -261,16 +259,13 @@ def gated_linear_attention(
     widths = [heads * rows, heads * rows, features, rank]
 
     def init(key, x):
-        d, kind = parts.input_features(name, x, dtype)
+        d, kind = x.shape[-1], x.dtype
         k, g = jax.random.split(key)
         return GatedLinearAttentionParams(
             input=slab(input_init, k, d, widths, kind),
             gate=parts.weight(gate_init, g, rank, heads * rows, kind),
             bias=jnp.zeros(heads * rows, kind),
         )
-
-    def carry(p, x):
-        return split(parts.zero_carry(name, x, p, features * rows), heads, rows, columns)
 
     def projected(p, x):
         *qkv, r = blocks(x @ p.input, widths)
@@ -292,4 +287,6 @@ def gated_linear_attention(
         s, y = memory.linear(s, q, k, v, alpha, **options)
         return s, joined(y)
 
-    return parts.cell(name, init, carry, step, parallel=parallel)
+    return cell(
+        name, init, step, carry=Features(heads, rows, columns), dtype=dtype, parallel=parallel
+    )

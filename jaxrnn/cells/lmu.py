@@ -10,6 +10,8 @@ from jax import core
 
 from jaxrnn.cells import parts
 from jaxrnn.core import Cell
+from jaxrnn.kit import cell
+from jaxrnn.origin import factory
 from jaxrnn.shapes import Array, Float
 
 lecun = jax.nn.initializers.lecun_uniform()
@@ -28,10 +30,11 @@ class LMUParams(NamedTuple):
 
 
 class LMUCarry(NamedTuple):
-    h: Float[Array, "*batch H"]
-    m: Float[Array, "*batch N"]
+    h: Any  # [*batch, H]
+    m: Any  # [*batch, N]
 
 
+@factory
 def lmu(
     features: int,
     *,
@@ -73,16 +76,14 @@ def lmu(
     Reference: Voelker, Kajić & Eliasmith, Legendre memory units: continuous-time representation in
     recurrent neural networks, NeurIPS 2019.
     """
-    parts.check_features("lmu", features)
     n = features if order is None else order
-    parts.check_features("lmu", n)
     check_theta("lmu", theta)
     shown = ("" if order is None else f", order={order}") + f", theta={theta:g}"
     name = f"lmu({features}{shown})"
     A, B = legendre(n, theta)
 
     def init(key, x):
-        d, kind = parts.input_features(name, x, dtype)
+        d, kind = x.shape[-1], x.dtype
         k, r, m, e, s = jax.random.split(key, 5)
         return LMUParams(
             input=parts.weight(input_init, k, d, features, kind),
@@ -93,9 +94,6 @@ def lmu(
             memory_encoder=jnp.zeros((n, 1), kind),
         )
 
-    def carry(p, x):
-        return LMUCarry(*(parts.zero_carry(name, x, p, size) for size in (features, n)))
-
     def step(
         p: LMUParams, carry: LMUCarry, x: Float[Array, "*batch D"]
     ) -> tuple[LMUCarry, Float[Array, "*batch H"]]:
@@ -105,7 +103,7 @@ def lmu(
         h = activation(x @ p.input + h @ p.recurrent + m @ p.memory)
         return LMUCarry(h, m), h
 
-    return parts.cell(name, init, carry, step)
+    return cell(name, init, step, carry=LMUCarry(features, n), dtype=dtype)
 
 
 def legendre(order: int, theta: float) -> tuple[np.ndarray, np.ndarray]:

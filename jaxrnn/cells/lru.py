@@ -11,6 +11,8 @@ from jax import core
 
 from jaxrnn.cells import parts
 from jaxrnn.core import Cell
+from jaxrnn.kit import Features, cell
+from jaxrnn.origin import factory
 from jaxrnn.shapes import Array, Float
 
 fan_in = jax.nn.initializers.variance_scaling(1.0, "fan_in", "normal")
@@ -28,6 +30,7 @@ class LRUParams(NamedTuple):
     skip: Float[Array, "D H"]
 
 
+@factory
 def lru(
     features: int,
     *,
@@ -68,7 +71,6 @@ def lru(
     Reference: Orvieto et al., Resurrecting recurrent neural networks for long sequences, 2023,
     arXiv:2303.06349.
     """
-    parts.check_features("lru", features)
     n = features if state is None else state
     check_size("lru", "state", n)
     check_numbers(
@@ -81,7 +83,7 @@ def lru(
     name = shown("lru", features, state=(n, features))
 
     def init(key, x):
-        d, kind = parts.input_features(name, x, dtype)
+        d, kind = x.shape[-1], x.dtype
         wide = jnp.promote_types(kind, jnp.float32)
         k_input, k_ring, k_phase, k_output, k_skip = jax.random.split(key, 5)
         # 1 − |λ|², not |λ|², needs all its digits where |λ| is near 1. At 0 and 1, and at a phase of 0,
@@ -101,9 +103,6 @@ def lru(
             skip=parts.weight(skip_init, k_skip, d, features, kind),
         )
 
-    def carry(p, x):
-        return complex_carry(name, x, p, n)
-
     def step(
         p: LRUParams, h: Array, x: Float[Array, "*batch D"]
     ) -> tuple[Array, Float[Array, "*batch H"]]:
@@ -112,7 +111,7 @@ def lru(
         y = as_columns(h) @ p.output + x @ p.skip
         return h, y.astype(jnp.result_type(x, *p))
 
-    return parts.cell(name, init, carry, step)
+    return cell(name, init, step, carry=Features(n, dtype=jnp.complex64), dtype=dtype)
 
 
 def as_complex(columns: jax.Array, like: jax.Array) -> jax.Array:
@@ -124,12 +123,6 @@ def as_complex(columns: jax.Array, like: jax.Array) -> jax.Array:
 def as_columns(h: jax.Array) -> jax.Array:
     """The columns re | im [*, 2N] of h [*, N]; times the rows re C | −im C they are Re(h·C)."""
     return jnp.concatenate([h.real, h.imag], axis=-1)
-
-
-def complex_carry(name: str, x: Any, p: Any, *features: int) -> jax.Array:
-    """0 [*batch, *features], complex, in the precision of `parts.zero_carry`."""
-    dtype = jnp.promote_types(parts.zero_carry(name, x, p, 1).dtype, jnp.complex64)
-    return jnp.zeros_like(x, shape=(*x.shape[:-1], *features), dtype=dtype)
 
 
 def shown(family: str, features: int, **options: tuple[Any, Any]) -> str:

@@ -7,6 +7,8 @@ import jax.numpy as jnp
 
 from jaxrnn.cells import parts
 from jaxrnn.core import Cell
+from jaxrnn.kit import cell
+from jaxrnn.origin import factory
 from jaxrnn.shapes import Array, Float
 
 
@@ -19,10 +21,11 @@ class LSTMParams(NamedTuple):
 
 
 class LSTMCarry(NamedTuple):
-    h: Float[Array, "*batch H"]
-    c: Float[Array, "*batch H"]
+    h: Any  # [*batch, H]
+    c: Any  # [*batch, H]
 
 
+@factory
 def lstm(
     features: int,
     *,
@@ -48,27 +51,18 @@ def lstm(
       dtype: of the parameters; that of x if None. Carry and output have the promoted dtype of
         parameters and x.
 
-    Raises:
-      ValueError: if `features` is not a positive integer.
-
     References: Hochreiter & Schmidhuber, Long short-term memory, Neural Computation 9, 1997; Gers,
     Schmidhuber & Cummins, Learning to forget, Neural Computation 12, 2000.
     """
-    name = f"lstm({features})"
-    parts.check_features("lstm", features)
 
     def init(key, x):
-        d, kind = parts.input_features(name, x, dtype)
+        d, kind = x.shape[-1], x.dtype
         k, r = jax.random.split(key)
         return LSTMParams(
             input=parts.weight(input_init, k, d, features, kind, gates=4),
             recurrent=parts.weight(recurrent_init, r, features, features, kind, gates=4),
             bias=gate_bias(features, forget_bias, kind),
         )
-
-    def carry(p, x):
-        zero = parts.zero_carry(name, x, p, features)
-        return LSTMCarry(zero, zero)
 
     def step(
         p: LSTMParams, carry: LSTMCarry, x: Float[Array, "*batch D"]
@@ -80,7 +74,7 @@ def lstm(
         h = o * jnp.tanh(c)
         return LSTMCarry(h, c), h
 
-    return parts.cell(name, init, carry, step)
+    return cell(f"lstm({features})", init, step, carry=LSTMCarry(features, features), dtype=dtype)
 
 
 def gate_bias(features: int, forget_bias: Any, dtype: Any) -> jax.Array:
@@ -97,6 +91,7 @@ class PeepholeLSTMParams(NamedTuple):
     peephole: Float[Array, " 3H"]
 
 
+@factory
 def peephole_lstm(
     features: int,
     *,
@@ -122,18 +117,13 @@ def peephole_lstm(
       dtype: of the parameters; that of x if None. Carry and output have the promoted dtype of
         parameters and x.
 
-    Raises:
-      ValueError: if `features` is not a positive integer.
-
     References: Gers & Schmidhuber, Recurrent nets that time and count, 2000; in this form Graves,
     Generating sequences with recurrent neural networks, 2013, arXiv:1308.0850.
     """
-    name = f"peephole_lstm({features})"
-    parts.check_features("peephole_lstm", features)
     h1, h2, h3 = features, 2 * features, 3 * features
 
     def init(key, x):
-        d, kind = parts.input_features(name, x, dtype)
+        d, kind = x.shape[-1], x.dtype
         k, r = jax.random.split(key)
         return PeepholeLSTMParams(
             input=parts.weight(input_init, k, d, features, kind, gates=4),
@@ -141,10 +131,6 @@ def peephole_lstm(
             bias=gate_bias(features, forget_bias, kind),
             peephole=jnp.zeros(h3, kind),
         )
-
-    def carry(p, x):
-        zero = parts.zero_carry(name, x, p, features)
-        return LSTMCarry(zero, zero)
 
     def step(
         p: PeepholeLSTMParams, carry: LSTMCarry, x: Float[Array, "*batch D"]
@@ -159,4 +145,6 @@ def peephole_lstm(
         h = parts.sigmoid(u_o + p_o * c) * jnp.tanh(c)
         return LSTMCarry(h, c), h
 
-    return parts.cell(name, init, carry, step)
+    return cell(
+        f"peephole_lstm({features})", init, step, carry=LSTMCarry(features, features), dtype=dtype
+    )

@@ -16,6 +16,8 @@ from jaxrnn.cells.ssm import (
     zoh_euler,
 )
 from jaxrnn.core import Cell
+from jaxrnn.kit import Features, cell
+from jaxrnn.origin import factory
 from jaxrnn.shapes import Array, Float
 
 third_uniform = jax.nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")  # ±1/√rows
@@ -32,6 +34,7 @@ class SelectiveSSMParams(NamedTuple):
     skip: Float[Array, " E"]
 
 
+@factory
 def selective_ssm(
     features: int,
     *,
@@ -82,7 +85,6 @@ def selective_ssm(
     Reference: Gu & Dao, Mamba: linear-time sequence modeling with selective state spaces, 2023,
     arXiv:2312.00752.
     """
-    parts.check_features("selective_ssm", features)
     low_rank = math.ceil(features / 16) if rank is None else rank
     check_size("selective_ssm", "state", state)
     check_size("selective_ssm", "rank", low_rank)
@@ -92,7 +94,7 @@ def selective_ssm(
     name = shown("selective_ssm", features, state=(state, 16), rank=(low_rank, usual))
 
     def init(key, x):
-        d, kind = parts.input_features(name, x, dtype)
+        d, kind = x.shape[-1], x.dtype
         wide = jnp.promote_types(kind, jnp.float32)
         k_input, k_select, k_step, k_bias = jax.random.split(key, 4)
         sizes = (low_rank, state, state)
@@ -111,11 +113,6 @@ def selective_ssm(
             skip=jnp.ones(features, kind),
         )
 
-    def carry(p, x):
-        return parts.zero_carry(name, x, p, features * state).reshape(
-            *x.shape[:-1], features, state
-        )
-
     def step(
         p: SelectiveSSMParams, h: Float[Array, "*batch E N"], x: Float[Array, "*batch D"]
     ) -> tuple[Float[Array, "*batch E N"], Float[Array, "*batch E"]]:
@@ -127,4 +124,4 @@ def selective_ssm(
         y = (h * C[..., None, :]).sum(-1) + p.skip * u
         return h, y
 
-    return parts.cell(name, init, carry, step)
+    return cell(name, init, step, carry=Features(features, state), dtype=dtype)

@@ -8,6 +8,8 @@ import jax.numpy as jnp
 
 from jaxrnn.cells import parts
 from jaxrnn.core import Cell
+from jaxrnn.kit import cell
+from jaxrnn.origin import factory
 from jaxrnn.shapes import Array, Float
 
 
@@ -23,6 +25,7 @@ class MinGRUParams(NamedTuple):
     bias: Float[Array, " 2H"]
 
 
+@factory
 def min_gru(
     features: int,
     *,
@@ -46,23 +49,15 @@ def min_gru(
       dtype: of the parameters; that of x if None. Carry and output have the promoted dtype of
         parameters and x.
 
-    Raises:
-      ValueError: if `features` is not a positive integer.
-
     Reference: Feng et al., Were RNNs all we needed?, 2024, arXiv:2410.01201.
     """
-    name = f"min_gru({features})"
-    parts.check_features("min_gru", features)
 
     def init(key, x):
-        d, kind = parts.input_features(name, x, dtype)
+        d, kind = x.shape[-1], x.dtype
         return MinGRUParams(
             input=parts.weight(input_init, key, d, features, kind, gates=2),
             bias=jnp.zeros(2 * features, kind),
         )
-
-    def carry(p, x):
-        return parts.zero_carry(name, x, p, features)
 
     def step(
         p: MinGRUParams, h: Float[Array, "*batch H"], x: Float[Array, "*batch D"]
@@ -72,7 +67,7 @@ def min_gru(
         h = (1 - z) * h + z * n
         return h, h
 
-    return parts.cell(name, init, carry, step)
+    return cell(f"min_gru({features})", init, step, carry=features, dtype=dtype)
 
 
 class MinLSTMParams(NamedTuple):
@@ -82,6 +77,7 @@ class MinLSTMParams(NamedTuple):
     bias: Float[Array, " 3H"]
 
 
+@factory
 def min_lstm(
     features: int,
     *,
@@ -106,23 +102,15 @@ def min_lstm(
       dtype: of the parameters; that of x if None. Carry and output have the promoted dtype of
         parameters and x.
 
-    Raises:
-      ValueError: if `features` is not a positive integer.
-
     Reference: Feng et al., Were RNNs all we needed?, 2024, arXiv:2410.01201.
     """
-    name = f"min_lstm({features})"
-    parts.check_features("min_lstm", features)
 
     def init(key, x):
-        d, kind = parts.input_features(name, x, dtype)
+        d, kind = x.shape[-1], x.dtype
         return MinLSTMParams(
             input=parts.weight(input_init, key, d, features, kind, gates=3),
             bias=jnp.zeros(3 * features, kind).at[:features].set(jnp.asarray(forget_bias, kind)),
         )
-
-    def carry(p, x):
-        return parts.zero_carry(name, x, p, features)
 
     def step(
         p: MinLSTMParams, h: Float[Array, "*batch H"], x: Float[Array, "*batch D"]
@@ -133,4 +121,4 @@ def min_lstm(
         h = f * h + i * n
         return h, h
 
-    return parts.cell(name, init, carry, step)
+    return cell(f"min_lstm({features})", init, step, carry=features, dtype=dtype)

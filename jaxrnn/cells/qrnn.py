@@ -9,6 +9,8 @@ import jax.numpy as jnp
 from jaxrnn.cells import parts
 from jaxrnn.cells.convolution import check_window
 from jaxrnn.core import Cell
+from jaxrnn.kit import cell
+from jaxrnn.origin import factory
 from jaxrnn.shapes import Array, Float
 
 
@@ -22,10 +24,11 @@ class QRNNParams(NamedTuple):
 class QRNNCarry(NamedTuple):
     """The memory, and what the inputs so far will add at the next K − 1 steps, soonest first."""
 
-    c: Float[Array, "*batch H"]
-    coming: tuple[Float[Array, "*batch GH"], ...]
+    c: Any  # [*batch, H]
+    coming: tuple[Any, ...]  # [*batch, GH]
 
 
+@factory
 def qrnn(
     features: int,
     *,
@@ -64,7 +67,6 @@ def qrnn(
 
     Reference: Bradbury et al., Quasi-recurrent neural networks, 2016, arXiv:1611.01576.
     """
-    parts.check_features("qrnn", features)
     check_window("qrnn", window)
     if pooling not in POOLING:
         raise ValueError(f"qrnn() needs a pooling of {', '.join(POOLING)}, got {pooling!r}")
@@ -72,11 +74,10 @@ def qrnn(
     options = "".join(
         [f", window={window}" * (window != 2), f", pooling={pooling!r}" * (pooling != "fo")]
     )
-    name = f"qrnn({features}{options})"
     forget = pooling.index("f") * features
 
     def init(key, x):
-        d, kind = parts.input_features(name, x, dtype)
+        d, kind = x.shape[-1], x.dtype
         keys = jax.random.split(key, gates)
         blocks = [parts.draw(input_init, k, (window, d, features), kind) for k in keys]
         lags = jnp.concatenate(blocks, axis=-1)
@@ -85,11 +86,6 @@ def qrnn(
             input=jnp.concatenate(list(lags), axis=-1),
             bias=bias.at[forget : forget + features].set(jnp.asarray(forget_bias, kind)),
         )
-
-    def carry(p, x):
-        zero = parts.zero_carry(name, x, p, features)
-        wide = parts.zero_carry(name, x, p, gates * features)
-        return QRNNCarry(zero, (wide,) * (window - 1))
 
     def step(
         p: QRNNParams, carry: QRNNCarry, x: Float[Array, "*batch D"]
@@ -101,7 +97,8 @@ def qrnn(
         c, y = pool(c, u)
         return QRNNCarry(c, (*later, *lags[1:][-1:])), y
 
-    return parts.cell(name, init, carry, step)
+    carry = QRNNCarry(features, (gates * features,) * (window - 1))
+    return cell(f"qrnn({features}{options})", init, step, carry=carry, dtype=dtype)
 
 
 def pool_f(c: jax.Array, u: jax.Array) -> tuple[jax.Array, jax.Array]:

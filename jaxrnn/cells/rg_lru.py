@@ -8,6 +8,8 @@ import jax.numpy as jnp
 from jaxrnn.cells import parts
 from jaxrnn.cells.lru import check_numbers, check_size, fan_in, shown
 from jaxrnn.core import Cell
+from jaxrnn.kit import cell
+from jaxrnn.origin import factory
 from jaxrnn.shapes import Array, Float
 
 
@@ -20,6 +22,7 @@ class RGLRUParams(NamedTuple):
     decay: Float[Array, " H"]
 
 
+@factory
 def rg_lru(
     features: int,
     *,
@@ -59,7 +62,6 @@ def rg_lru(
     Reference: De et al., Griffin: mixing gated linear recurrences with local attention for efficient
     language models, 2024, arXiv:2402.19427.
     """
-    parts.check_features("rg_lru", features)
     check_size("rg_lru", "heads", heads)
     if features % heads:
         raise ValueError(f"rg_lru() needs heads to divide features, got {heads} and {features}")
@@ -74,7 +76,7 @@ def rg_lru(
     width = features // heads
 
     def init(key, x):
-        d, kind = parts.input_features(name, x, dtype)
+        d, kind = x.shape[-1], x.dtype
         wide = jnp.promote_types(kind, jnp.float32)
         k_input, k_gates, k_decay = jax.random.split(key, 3)
         decay = jax.random.uniform(k_decay, (features,), wide, r_min, r_max)
@@ -91,9 +93,6 @@ def rg_lru(
             decay=(log_a - jnp.log(-jnp.expm1(log_a))).astype(kind),
         )
 
-    def carry(p, x):
-        return parts.zero_carry(name, x, p, features)
-
     def step(
         p: RGLRUParams, h: Float[Array, "*batch H"], x: Float[Array, "*batch D"]
     ) -> tuple[Float[Array, "*batch H"], Float[Array, "*batch H"]]:
@@ -108,7 +107,7 @@ def rg_lru(
         h = a.astype(h.dtype) * h + (scale * i.reshape(u.shape)).astype(h.dtype) * u
         return h, h
 
-    return parts.cell(name, init, carry, step)
+    return cell(name, init, step, carry=features, dtype=dtype)
 
 
 def complement(log_a: jax.Array) -> jax.Array:

@@ -8,6 +8,8 @@ import jax.numpy as jnp
 
 from jaxrnn.cells import parts
 from jaxrnn.core import Cell
+from jaxrnn.kit import cell
+from jaxrnn.origin import factory
 from jaxrnn.shapes import Array, Float
 
 lecun = jax.nn.initializers.lecun_uniform()  # variance 1/D, as the paper has it
@@ -27,6 +29,7 @@ class SRUParams(NamedTuple):
     bias: Float[Array, " 2H"]
 
 
+@factory
 def sru(
     features: int,
     *,
@@ -57,17 +60,12 @@ def sru(
       dtype: of the parameters; that of x if None. Carry and output have the promoted dtype of
         parameters and x.
 
-    Raises:
-      ValueError: if `features` is not a positive integer.
-
     Reference: Lei et al., Simple recurrent units for highly parallelizable recurrence, 2018,
     arXiv:1709.02755; the scales of gates and v are those of the authors' program.
     """
-    name = f"sru({features})"
-    parts.check_features("sru", features)
 
     def init(key, x):
-        d, kind = parts.input_features(name, x, dtype)
+        d, kind = x.shape[-1], x.dtype
         k, v = jax.random.split(key)
         blocks = parts.weight(input_init, k, d, features, kind, gates=3 + (d != features))
         return SRUParams(
@@ -75,9 +73,6 @@ def sru(
             recurrent=parts.draw(recurrent_init, v, (2 * features,), kind),
             bias=jnp.zeros(2 * features, kind).at[features:].set(jnp.asarray(highway_bias, kind)),
         )
-
-    def carry(p, x):
-        return parts.zero_carry(name, x, p, features)
 
     def step(
         p: SRUParams, c: Float[Array, "*batch H"], x: Float[Array, "*batch D"]
@@ -89,7 +84,7 @@ def sru(
         alpha = jnp.sqrt(1 + 2 * jnp.exp(jnp.asarray(highway_bias, c.dtype)))
         return c, r * c + (1 - r) * alpha * s
 
-    return parts.cell(name, init, carry, step)
+    return cell(f"sru({features})", init, step, carry=features, dtype=dtype)
 
 
 class SRUV1Params(NamedTuple):
@@ -99,6 +94,7 @@ class SRUV1Params(NamedTuple):
     bias: Float[Array, " 2H"]
 
 
+@factory
 def sru_v1(
     features: int,
     *,
@@ -125,23 +121,15 @@ def sru_v1(
       dtype: of the parameters; that of x if None. Carry and output have the promoted dtype of
         parameters and x.
 
-    Raises:
-      ValueError: if `features` is not a positive integer.
-
     Reference: Lei & Zhang, Training RNNs as fast as CNNs, 2017, version 1 of arXiv:1709.02755.
     """
-    name = f"sru_v1({features})"
-    parts.check_features("sru_v1", features)
 
     def init(key, x):
-        d, kind = parts.input_features(name, x, dtype)
+        d, kind = x.shape[-1], x.dtype
         return SRUV1Params(
             input=parts.weight(input_init, key, d, features, kind, gates=3 + (d != features)),
             bias=jnp.zeros(2 * features, kind).at[features:].set(jnp.asarray(highway_bias, kind)),
         )
-
-    def carry(p, x):
-        return parts.zero_carry(name, x, p, features)
 
     def step(
         p: SRUV1Params, c: Float[Array, "*batch H"], x: Float[Array, "*batch D"]
@@ -151,7 +139,7 @@ def sru_v1(
         c = f * c + (1 - f) * n
         return c, r * activation(c) + (1 - r) * s
 
-    return parts.cell(name, init, carry, step)
+    return cell(f"sru_v1({features})", init, step, carry=features, dtype=dtype)
 
 
 def columns(x: jax.Array, u: jax.Array, bias: jax.Array) -> list[jax.Array]:

@@ -20,11 +20,12 @@ from jaxrnn.cells.lru import (
     as_complex,
     check_numbers,
     check_size,
-    complex_carry,
     fan_in,
     shown,
 )
 from jaxrnn.core import Cell
+from jaxrnn.kit import Features, cell
+from jaxrnn.origin import factory
 from jaxrnn.shapes import Array, Float
 
 Eigenvalues = NDArray[np.complexfloating]
@@ -90,6 +91,7 @@ class S4DParams(NamedTuple):
     skip: Float[Array, " H"]
 
 
+@factory
 def s4d(
     features: int,
     *,
@@ -135,7 +137,6 @@ def s4d(
     Reference: Gu et al., On the parameterization and initialization of diagonal state space models,
     2022, arXiv:2206.11893.
     """
-    parts.check_features("s4d", features)
     _check_state("s4d", state, 1)
     check_steps("s4d", dt_min, dt_max)
     check_function("s4d", "eigenvalues", "N -> A, such as s4d_lin", eigenvalues)
@@ -143,7 +144,7 @@ def s4d(
     name = shown("s4d", features, state=(state, 64))
 
     def init(key, x):
-        d, kind = parts.input_features(name, x, dtype)
+        d, kind = x.shape[-1], x.dtype
         k_input, k_step, k_output, k_skip = jax.random.split(key, 4)
         A = np.asarray(eigenvalues(state), np.complex128)
         if A.shape != (state // 2,) or not (A.real < 0).all():
@@ -161,9 +162,6 @@ def s4d(
             skip=parts.draw(skip_init, k_skip, (features,), kind),
         )
 
-    def carry(p, x):
-        return complex_carry(name, x, p, features, state // 2)
-
     def step(
         p: S4DParams, h: Array, x: Float[Array, "*batch D"]
     ) -> tuple[Array, Float[Array, "*batch H"]]:
@@ -174,7 +172,9 @@ def s4d(
         y = 2 * (as_complex(p.output, h) * h).real.sum(-1) + p.skip * u
         return h, y.astype(jnp.result_type(x, *p))
 
-    return parts.cell(name, init, carry, step)
+    return cell(
+        name, init, step, carry=Features(features, state // 2, dtype=jnp.complex64), dtype=dtype
+    )
 
 
 class S5Params(NamedTuple):
@@ -188,6 +188,7 @@ class S5Params(NamedTuple):
     skip: Float[Array, "D H"]
 
 
+@factory
 def s5(
     features: int,
     *,
@@ -229,7 +230,6 @@ def s5(
 
     Reference: Smith et al., Simplified state space layers for sequence modeling, 2022, arXiv:2208.04933.
     """
-    parts.check_features("s5", features)
     check_size("s5", "blocks", blocks)
     _check_state("s5", state, blocks)
     check_steps("s5", dt_min, dt_max)
@@ -237,7 +237,7 @@ def s5(
     name = shown("s5", features, state=(state, 64), blocks=(blocks, 1))
 
     def init(key, x):
-        d, kind = parts.input_features(name, x, dtype)
+        d, kind = x.shape[-1], x.dtype
         wide = jnp.promote_types(kind, jnp.float32)
         k_input, k_step, k_output, k_skip = jax.random.split(key, 4)
         pairs, vectors = hippo_pairs(state // blocks)
@@ -255,9 +255,6 @@ def s5(
             skip=parts.weight(skip_init, k_skip, d, features, kind),
         )
 
-    def carry(p, x):
-        return complex_carry(name, x, p, state // 2)
-
     def step(
         p: S5Params, h: Array, x: Float[Array, "*batch D"]
     ) -> tuple[Array, Float[Array, "*batch H"]]:
@@ -266,7 +263,7 @@ def s5(
         y = 2 * (as_columns(h) @ p.output) + x @ p.skip
         return h, y.astype(jnp.result_type(x, *p))
 
-    return parts.cell(name, init, carry, step)
+    return cell(name, init, step, carry=Features(state // 2, dtype=jnp.complex64), dtype=dtype)
 
 
 def _continuous(p: S4DParams | S5Params, like: jax.Array) -> tuple[jax.Array, jax.Array]:

@@ -9,6 +9,8 @@ from jaxrnn.cells import memory, parts
 from jaxrnn.cells.heads import blocks, check_heads, joined, outer, read, slab, split, titled
 from jaxrnn.cells.lstm import gate_bias
 from jaxrnn.core import Cell
+from jaxrnn.kit import Features, cell
+from jaxrnn.origin import factory
 from jaxrnn.shapes import Array, Float
 
 
@@ -20,11 +22,12 @@ class MLSTMParams(NamedTuple):
 
 
 class MLSTMCarry(NamedTuple):
-    c: Float[Array, "*batch heads K V"]
-    n: Float[Array, "*batch heads K"]
-    m: Float[Array, "*batch heads"]
+    c: Any  # [*batch, heads, K, V]
+    n: Any  # [*batch, heads, K]
+    m: Any  # [*batch, heads]
 
 
+@factory
 def mlstm(
     features: int,
     *,
@@ -65,23 +68,19 @@ def mlstm(
     Reference: Beck et al., xLSTM: extended long short-term memory, 2024, arXiv:2405.04517, eq. 19–27
     and appendix A.2.
     """
-    parts.check_features("mlstm", features)
     rows, columns = check_heads("mlstm", features, heads, key_features)
     name = titled("mlstm", features, heads=heads, key_features=key_features)
     widths = [heads, heads, features, heads * rows, heads * rows, features]
 
     def init(key, x):
-        d, kind = parts.input_features(name, x, dtype)
+        d, kind = x.shape[-1], x.dtype
         opened = jnp.linspace(3, 6, heads) if forget_bias is None else forget_bias
         return MLSTMParams(
             input=slab(input_init, key, d, widths, kind),
             bias=jnp.zeros(sum(widths), kind).at[heads : 2 * heads].set(jnp.asarray(opened, kind)),
         )
 
-    def carry(p, x):
-        zero = parts.zero_carry(name, x, p, heads * (rows * columns + rows + 1))
-        c, n, m = blocks(zero, [heads * rows * columns, heads * rows, heads])
-        return MLSTMCarry(split(c, heads, rows, columns), split(n, heads, rows), m)
+    carry = MLSTMCarry(Features(heads, rows, columns), Features(heads, rows), heads)
 
     def projected(p, x):
         i, f, o, *qkv = blocks(x @ p.input + p.bias, widths)
@@ -118,7 +117,7 @@ def mlstm(
         carry = MLSTMCarry(both[..., :-1], both[..., -1], last.astype(carry.m.dtype))
         return carry, output(o, y[..., :-1], y[..., -1:], m)
 
-    return parts.cell(name, init, carry, step, parallel=parallel)
+    return cell(name, init, step, carry=carry, dtype=dtype, parallel=parallel)
 
 
 def maxima(
@@ -180,12 +179,13 @@ class SLSTMParams(NamedTuple):
 
 
 class SLSTMCarry(NamedTuple):
-    h: Float[Array, "*batch H"]
-    c: Float[Array, "*batch H"]
-    n: Float[Array, "*batch H"]
-    m: Float[Array, "*batch H"]
+    h: Any  # [*batch, H]
+    c: Any  # [*batch, H]
+    n: Any  # [*batch, H]
+    m: Any  # [*batch, H]
 
 
+@factory
 def slstm(
     features: int,
     *,
@@ -223,12 +223,11 @@ def slstm(
     Reference: Beck et al., xLSTM: extended long short-term memory, 2024, arXiv:2405.04517, eq. 8–17;
     the start as in the authors' code.
     """
-    parts.check_features("slstm", features)
     _, size = check_heads("slstm", features, heads, None)
     name = titled("slstm", features, heads=heads)
 
     def init(key, x):
-        d, kind = parts.input_features(name, x, dtype)
+        d, kind = x.shape[-1], x.dtype
         k, r = jax.random.split(key)
         keys = jax.random.split(r, heads)
         recurrent = [parts.weight(recurrent_init, r, size, size, kind, gates=4) for r in keys]
@@ -237,10 +236,6 @@ def slstm(
             recurrent=jnp.stack(recurrent),
             bias=gate_bias(features, jnp.asarray(forget_bias, kind), kind),
         )
-
-    def carry(p, x):
-        zero = parts.zero_carry(name, x, p, features)
-        return SLSTMCarry(zero, zero, zero, zero)
 
     def within_heads(h, recurrent):
         u = jnp.einsum("...hp,hpq->...hq", split(h, heads), recurrent)
@@ -260,4 +255,6 @@ def slstm(
         h = parts.sigmoid(o) * divided(c, n)
         return SLSTMCarry(h, c, n, m), h
 
-    return parts.cell(name, init, carry, step)
+    return cell(
+        name, init, step, carry=SLSTMCarry(features, features, features, features), dtype=dtype
+    )

@@ -6,6 +6,7 @@ from typing import Any
 import jax
 from jax import core, lax
 
+from jaxrnn.checks import plain
 from jaxrnn.engine.eager import compiled
 from jaxrnn.engine.loop import Options, Runner, execute
 from jaxrnn.engine.trace import Step, Traced, trace
@@ -61,7 +62,7 @@ def scan(
       >>> jaxrnn.scan(lambda h, x: (decay * h + x, h), jnp.zeros(2), jnp.ones((3, 2)))[0].tolist()
       [1.75, 1.3125]
     """
-    options = Options(unroll, chunk, remat, hoist, defer, feature_major)
+    options = Options(plain(unroll), plain(chunk), remat, hoist, defer, feature_major)
     check_options(options)
     if not callable(f) or not is_of_arrays(init) or not is_of_arrays(xs, axes=1):
         return lax.scan(f, init, xs, length, reverse, unroll)

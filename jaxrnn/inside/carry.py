@@ -7,8 +7,10 @@ import jax.numpy as jnp
 
 from jaxrnn.core import Cell
 from jaxrnn.inside import parts
+from jaxrnn.origin import factory
 
 
+@factory
 def zoneout(cell: Cell, rate: Any) -> Cell:
     """Keeps each unit of the carry as it was with probability `rate`.
 
@@ -47,6 +49,7 @@ def zoneout(cell: Cell, rate: Any) -> Cell:
     return parts.derived(cell, name=f"zoneout({cell}, {parts.shown(rate)})", step=step)
 
 
+@factory
 def leaky(cell: Cell, time_constant: Any) -> Cell:
     """Slows the carry down: a leaky integrator of what the cell makes.
 
@@ -81,6 +84,7 @@ def leaky(cell: Cell, time_constant: Any) -> Cell:
     return parts.derived(cell, name=f"leaky({cell}, {parts.shown(time_constant)})", step=step)
 
 
+@factory
 def clip_carry(cell: Cell, limit: Any) -> Cell:
     """Clips the carry to [−limit, limit].
 
@@ -120,6 +124,7 @@ class LearnedCarry(NamedTuple):
     carry: Any  # one row of the carry: its leaves without batch axes, None for those that are no floats
 
 
+@factory
 def learned_carry(cell: Cell, *, feature_axes: int = 1) -> Cell:
     """Makes the carry before the first step a parameter, the same for every row.
 

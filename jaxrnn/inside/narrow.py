@@ -12,6 +12,7 @@ from jaxrnn.cells import parts as cells
 from jaxrnn.core import Cell
 from jaxrnn.engine.jaxprs import Eqn, Jaxpr, shape, source, subjaxprs
 from jaxrnn.inside import parts
+from jaxrnn.origin import factory
 
 # What these primitives call the axes that they make one number of, or along which each number
 # depends on its neighbours.
@@ -31,6 +32,7 @@ _AXES = {
 }
 
 
+@factory
 def narrow(cell: Cell, features: Any) -> Cell:
     """Holds the units from `features` on at 0: a cell of width W that is one of width H ≤ W.
 

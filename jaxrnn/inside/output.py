@@ -8,9 +8,12 @@ import jax.numpy as jnp
 from jaxrnn.cells import parts as cell_parts
 from jaxrnn.core import Cell
 from jaxrnn.inside import parts
+from jaxrnn.kit import check_count, promoting
 from jaxrnn.named import named_leaves
+from jaxrnn.origin import factory
 
 
+@factory
 def residual(cell: Cell) -> Cell:
     """Adds the input to the output.
 
@@ -39,6 +42,7 @@ def residual(cell: Cell) -> Cell:
     return parts.derived(cell, name=name, step=step, parallel=parallel)
 
 
+@promoting
 def add(name: str, x: Any, y: Any) -> Any:
     shapes = [jax.tree.map(jnp.shape, tree) for tree in (x, y)]
     if shapes[0] != shapes[1]:
@@ -54,6 +58,7 @@ class ProjectedParams(NamedTuple):
     projection: Any  # [H, P]
 
 
+@factory
 def project(
     cell: Cell, features: int, *, projection_init: cell_parts.Initialiser = cell_parts.glorot
 ) -> Cell:
@@ -79,7 +84,7 @@ def project(
     architectures for large vocabulary speech recognition, 2014, arXiv:1402.1128.
     """
     name = f"project({cell}, {features})"
-    cell_parts.check_features("project", features)
+    check_count(name, "features", features)
     if cell.noise is not None:
         raise ValueError(
             f"{name}: project the cell first, and put the noise around: drop_connect(project(…))"

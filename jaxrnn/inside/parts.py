@@ -10,6 +10,7 @@ import numpy as np
 from jax import core
 
 from jaxrnn.core import Cell, draw
+from jaxrnn.kit import promoting
 
 
 class Drawn(NamedTuple):
@@ -25,7 +26,8 @@ def derived(cell: Cell, **changes: Any) -> Cell:
     Its form for all steps at once is left behind, as it gives what the old functions gave; where it
     holds for the new ones too, it is among the changes.
     """
-    return replace(cell, **{"parallel": None, **changes})
+    functions = {k: promoting(v) if callable(v) else v for k, v in changes.items()}
+    return replace(cell, **{"parallel": None, **functions})
 
 
 def wrap(

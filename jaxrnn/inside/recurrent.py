@@ -7,8 +7,10 @@ import jax
 from jaxrnn.core import Cell, draw
 from jaxrnn.engine.products import recurrent_operands, recurrent_weights, with_operands
 from jaxrnn.inside import parts
+from jaxrnn.origin import factory
 
 
+@factory
 def recurrent_dropout(cell: Cell, rate: Any, per: str = "sequence") -> Cell:
     """Drops units of the carry where they are multiplied by a recurrent weight, and nowhere else.
 
@@ -80,6 +82,7 @@ def _per_step(cell: Cell, rate: Any, name: str) -> Cell:
 _DROPOUT = {"sequence": _per_sequence, "step": _per_step}
 
 
+@factory
 def drop_connect(cell: Cell, rate: Any) -> Cell:
     """Drops single connections of the recurrent weights, the same for all rows and time steps.
 

@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 
 from jax.sharding import Mesh
 
+from jaxrnn.checks import plain
 from jaxrnn.engine.affine import solved
 from jaxrnn.engine.jaxprs import source
 from jaxrnn.engine.loop import Options
@@ -54,6 +55,7 @@ def associative(
     Reference: Blelloch, Prefix sums and their applications, 1990; Martin & Cundy, Parallelizing linear
     recurrent neural nets over sequence length, 2018, arXiv:1709.04057.
     """
+    chunk, block = plain(chunk), plain(block)
     for name, value in (("chunk", chunk), ("block", block)):
         if value is not None and (
             isinstance(value, bool) or not isinstance(value, int) or value < 1

@@ -4,6 +4,7 @@ from typing import Any
 
 import jax
 
+from jaxrnn.checks import plain
 from jaxrnn.methods.base import Method, Problem
 
 
@@ -13,6 +14,7 @@ def lax(unroll: int | bool = 1) -> Method:
     Args:
       unroll: how many steps one iteration of the loop holds, as in `jax.lax.scan`.
     """
+    unroll = plain(unroll)
     given = "" if repr(unroll) == "1" else f"unroll={unroll}"  # True equals 1, and is not it
     return Method(name=f"lax({given})", options=unroll, run=_run)
 

@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 
 import jax
 
+from jaxrnn.checks import plain
 from jaxrnn.engine.loop import Options
 from jaxrnn.engine.newton import Newton, iterate, lyapunov, solve
 from jaxrnn.engine.prefix import Way
@@ -50,6 +51,7 @@ def newton(
     """
     if jacobian not in (None, "dense", "diagonal"):
         raise ValueError(f'jacobian must be "dense", "diagonal" or None, got {jacobian!r}')
+    max_iterations = plain(max_iterations)
     if (
         isinstance(max_iterations, bool)
         or not isinstance(max_iterations, int)

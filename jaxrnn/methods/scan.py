@@ -3,6 +3,7 @@
 from functools import partial
 from typing import Any
 
+from jaxrnn.checks import plain
 from jaxrnn.engine.jaxprs import source
 from jaxrnn.engine.loop import Options
 from jaxrnn.engine.prefix import Way
@@ -45,7 +46,7 @@ def scan(
       ValueError: if `chunk` is not a positive integer, if `remat` is set without it, or if `backward` is
         neither.
     """
-    options = Options(unroll, chunk, remat, hoist, defer, feature_major)
+    options = Options(plain(unroll), plain(chunk), remat, hoist, defer, feature_major)
     check_options(options)
     if backward not in ("loop", "associative"):
         raise ValueError(f'backward must be "loop" or "associative", got {backward!r}')

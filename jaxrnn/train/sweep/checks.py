@@ -6,6 +6,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jaxrnn.checks import check_same
 from jaxrnn.train.checks import check_count
@@ -18,7 +19,7 @@ def check_sweep(updates: Any, every: Any, at_once: Any, devices: Any) -> None:
         if value is not None:
             check_count(name, value)
     there = jax.local_devices()
-    if isinstance(devices, int):
+    if isinstance(devices, int | np.integer):
         check_count("devices", devices)
         if devices > len(there):
             raise ValueError(f"devices={devices}, but there are {len(there)} here: {there}")

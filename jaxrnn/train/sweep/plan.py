@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import jax
+import numpy as np
 
 from jaxrnn.engine.jaxprs import Jaxpr
 from jaxrnn.train.sweep.sizes import blocking, heaviest, peak_bytes
@@ -109,7 +110,7 @@ def _at_once(rules: Rules, update: Jaxpr, state_bytes: int, device: Any) -> tupl
 
 def _devices(settings: int, devices: Sequence[Any] | int | None) -> tuple[tuple[Any, ...], str]:
     there = jax.local_devices()
-    if isinstance(devices, int):
+    if isinstance(devices, int | np.integer):
         return tuple(there[:devices]), f"{devices} of {len(there)} devices were asked for"
     if devices is not None:
         return tuple(devices), f"{len(devices)} devices were asked for"

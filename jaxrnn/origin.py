@@ -1,0 +1,143 @@
+"""Factories that are remembered: what is made alike is equal, and can be hashed, pickled, a static
+argument.
+
+A cell is a record of functions, and functions made by two calls of a factory are never equal. But a cell
+is told by the factory that made it and what that was given, so a decorated factory notes both.
+"""
+
+import dataclasses
+import functools
+import inspect
+import pickle
+from collections.abc import Callable, Hashable, Mapping
+from typing import Any, NamedTuple, ParamSpec, TypeVar
+
+from jaxrnn.checks import plain
+
+Arguments = ParamSpec("Arguments")
+Made = TypeVar("Made", bound="Remembered")
+
+
+class Identity:
+    """A value that equals itself alone, such as an array or a tracer."""
+
+    def __init__(self, value: Any):
+        self.value = value
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Identity) and other.value is self.value
+
+    def __hash__(self) -> int:
+        return id(self.value)
+
+
+class Origin(NamedTuple):
+    """The factory that made something, and what it was given."""
+
+    factory: Callable[..., Any]
+    args: tuple[Any, ...]
+    kwargs: Mapping[str, Any]
+    key: tuple[Hashable, ...]  # of all arguments, defaults too
+
+
+class Remembered:
+    """What a factory makes: equal, hashable and picklable by its `origin`; without one, itself alone."""
+
+    origin: Origin | None
+    name: str
+
+    def remembering(self, origin: Origin) -> Any:
+        """The same, made by this factory; one that another factory has made stays that one's."""
+        made = dataclasses.replace(self) if self.origin else self  # type: ignore[type-var]
+        object.__setattr__(made, "origin", origin)
+        return made
+
+    def __eq__(self, other: object) -> bool:
+        if self is other:
+            return True
+        if type(self) is not type(other) or self.origin is None:
+            return False
+        theirs = getattr(other, "origin", None)
+        return theirs is not None and (
+            (self.origin.factory, self.origin.key) == (theirs.factory, theirs.key)
+        )
+
+    def __hash__(self) -> int:
+        if self.origin is None:
+            return object.__hash__(self)
+        return hash((self.origin.factory, self.origin.key))
+
+    def __repr__(self) -> str:
+        return self.name
+
+    def __copy__(self) -> Any:
+        return self
+
+    def __deepcopy__(self, memo: Any) -> Any:
+        return self
+
+    def __reduce__(self) -> Any:
+        if self.origin is None:
+            raise pickle.PicklingError(
+                f"{self} cannot be pickled: its functions have no names; make it by a function that is"
+                " decorated with jaxrnn.factory"
+            )
+        args, kwargs = self.origin.args, dict(self.origin.kwargs)
+        for value in (*args, *kwargs.values()):
+            place = getattr(value, "__qualname__", "")
+            if callable(value) and ("<lambda>" in place or "<locals>" in place):
+                raise pickle.PicklingError(
+                    f"{self} cannot be pickled: it was given {place}, which has no name in a module;"
+                    " give it a function that has one"
+                )
+        return _make_again, (self.origin.factory, args, kwargs)
+
+
+def _make_again(factory: Callable[..., Any], args: Any, kwargs: Any) -> Any:
+    return factory(*args, **kwargs)
+
+
+def factory(function: Callable[Arguments, Made]) -> Callable[Arguments, Made]:
+    """Makes a function that returns cells or layers remember what it was given.
+
+    Cells that it makes of equal arguments are equal, have one hash, and can be pickled; so `jax.jit`
+    takes them as static arguments and traces once for all that are equal. Arrays and tracers among the
+    arguments are equal to themselves alone, functions too. NumPy integers are integers.
+
+    Example:
+      >>> import jaxrnn
+      >>> jaxrnn.cells.lstm(8) == jaxrnn.cells.lstm(features=8)
+      True
+      >>> @jaxrnn.factory
+      ... def irnn(features):
+      ...     return jaxrnn.cells.elman(features, activation=jax.nn.relu)
+      >>> import jax
+      >>> irnn(8) == irnn(8), irnn(8) == irnn(9)
+      (True, False)
+    """
+    signature = inspect.signature(function)
+
+    @functools.wraps(function)
+    def make(*given: Arguments.args, **named: Arguments.kwargs) -> Made:
+        args = tuple(map(plain, given))
+        kwargs = {name: plain(value) for name, value in named.items()}
+        made = function(*args, **kwargs)
+        bound = signature.bind(*args, **kwargs)
+        bound.apply_defaults()
+        key = tuple((name, _key(value)) for name, value in bound.arguments.items())
+        return made.remembering(Origin(make, args, kwargs, key))
+
+    return make
+
+
+def _key(value: Any) -> Hashable:
+    """What an argument is told by: 1, 1.0 and True are three."""
+    if isinstance(value, tuple | list):
+        return type(value), tuple(map(_key, value))
+    if isinstance(value, Mapping):
+        return type(value), tuple((k, _key(v)) for k, v in value.items())
+    try:
+        hash(value)
+    except TypeError:
+        return Identity(value)
+    return type(value), value
