@@ -1,7 +1,7 @@
 """Cells, layers, and `run`: what a recurrence is and how to ask for it. No mathematics."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -13,7 +13,7 @@ from jaxrnn.checks import check_arguments, check_carry, check_step
 from jaxrnn.engine.eager import compiled
 from jaxrnn.guard import Inputs, all_steps, guarded, template
 from jaxrnn.methods.base import Method, Problem
-from jaxrnn.origin import Origin, Remembered
+from jaxrnn.origin import Remembered, one_of_equal
 
 
 @dataclass(frozen=True, kw_only=True, repr=False, eq=False)
@@ -52,7 +52,6 @@ class Cell(Remembered):
     step: Callable[..., tuple[Any, Any]]
     noise: Callable[..., Any] | None = None
     parallel: Callable[..., tuple[Any, Any]] | None = None
-    origin: Origin | None = field(default=None, init=False)
 
 
 @dataclass(frozen=True, kw_only=True, repr=False, eq=False)
@@ -76,7 +75,6 @@ class Layer(Remembered):
     run: Callable[..., tuple[Any, Any]]
     noise: Callable[..., Any] | None = None
     stride: int = 1
-    origin: Origin | None = field(default=None, init=False)
 
 
 def run(
@@ -145,7 +143,8 @@ def run(
             raise
 
     arrays = jax.tree.map(as_array, (params, xs, carry, lengths, mask, resets, key))
-    return compiled(layer, ("run", reverse, method), program, *arrays)
+    owner = layer if layer.origin is None else one_of_equal(layer)
+    return compiled(owner, ("run", reverse, method), program, *arrays)
 
 
 def time_flags(xs: Any, lengths: Any, mask: Any, resets: Any, key: Any) -> dict[str, Any]:

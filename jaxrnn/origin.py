@@ -9,8 +9,11 @@ import dataclasses
 import functools
 import inspect
 import pickle
+import sys
 from collections.abc import Callable, Hashable, Mapping
-from typing import Any, NamedTuple, ParamSpec, TypeVar
+from typing import Any, ClassVar, NamedTuple, ParamSpec, TypeVar
+
+import jax  # noqa: F401 its modules are looked up by name
 
 from jaxrnn.checks import plain
 
@@ -43,7 +46,8 @@ class Origin(NamedTuple):
 class Remembered:
     """What a factory makes: equal, hashable and picklable by its `origin`; without one, itself alone."""
 
-    origin: Origin | None
+    # No field of the record: what replaces a function of it makes another, which has no origin.
+    origin: ClassVar[Origin | None] = None
     name: str
 
     def remembering(self, origin: Origin) -> Any:
@@ -82,19 +86,44 @@ class Remembered:
                 f"{self} cannot be pickled: its functions have no names; make it by a function that is"
                 " decorated with jaxrnn.factory"
             )
-        args, kwargs = self.origin.args, dict(self.origin.kwargs)
-        for value in (*args, *kwargs.values()):
-            place = getattr(value, "__qualname__", "")
-            if callable(value) and ("<lambda>" in place or "<locals>" in place):
-                raise pickle.PicklingError(
-                    f"{self} cannot be pickled: it was given {place}, which has no name in a module;"
-                    " give it a function that has one"
-                )
+        args = tuple(map(self._named, self.origin.args))
+        kwargs = {name: self._named(value) for name, value in self.origin.kwargs.items()}
         return _make_again, (self.origin.factory, args, kwargs)
+
+    def _named(self, value: Any) -> Any:
+        """An argument as it is pickled: functions of JAX by the names that users know them by."""
+        if not callable(value):
+            return value
+        place = getattr(value, "__qualname__", "")
+        for module in ("jax.numpy", "jax.nn", "jax.lax"):
+            if getattr(sys.modules[module], place, None) is value:
+                return Named(module, place)
+        if "<lambda>" in place or "<locals>" in place:
+            raise pickle.PicklingError(
+                f"{self} cannot be pickled: it was given {place}, which has no name in a module;"
+                " give it a function that has one"
+            )
+        return value
+
+
+class Named(NamedTuple):
+    """A function, by the module that has it and its name there."""
+
+    module: str
+    name: str
 
 
 def _make_again(factory: Callable[..., Any], args: Any, kwargs: Any) -> Any:
-    return factory(*args, **kwargs)
+    def found(value: Any) -> Any:
+        return getattr(sys.modules[value.module], value.name) if type(value) is Named else value
+
+    return factory(*map(found, args), **{name: found(value) for name, value in kwargs.items()})
+
+
+@functools.lru_cache(maxsize=64)
+def one_of_equal(made: Made) -> Made:
+    """Of all that are equal the one that was seen first, so that what is kept for it serves them all."""
+    return made
 
 
 def factory(function: Callable[Arguments, Made]) -> Callable[Arguments, Made]:

@@ -296,7 +296,7 @@ ERRORS = {
             linen.RNN(cells.lstm(H)).init(KEY, FLOATS), drawn(B, T, D + 1)
         ),
         ValueError,
-        r"lstm\(4\) got x with 3 features .* params.input \[2, 16\] takes 2",
+        r"lstm\(4\) got x with 3 features .* params.input is \[2, 16\]",
     ),
 }
 

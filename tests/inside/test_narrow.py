@@ -1,5 +1,6 @@
 """A narrowed cell is the narrow cell: values, gradients, updates; what is masked is inert."""
 
+import dataclasses
 from functools import partial
 
 import jax
@@ -132,7 +133,7 @@ def test_all_units_change_nothing():
 
 def test_the_initial_carry_is_masked_too():
     cell = cells.gru(W)
-    ones = narrow(jaxrnn.Cell(**{**vars(cell), "carry": lambda p, x: jnp.ones((B, W))}), H)
+    ones = narrow(dataclasses.replace(cell, carry=lambda p, x: jnp.ones((B, W))), H)
     _, (params, _), xs = problem("gru")
     first = ones.carry(params, xs[0])
     np.testing.assert_array_equal(first, jnp.ones((B, W)).at[:, H:].set(0))

@@ -114,5 +114,5 @@ def test_cells_that_cannot_be_projected_are_refused(make, message):
 
 
 def test_a_wrong_size_is_refused():
-    with pytest.raises(ValueError, match=r"project\(\) needs a positive number of features, got 0"):
+    with pytest.raises(ValueError, match=r"project\(lstm\(8\), 0\) needs a positive number"):
         inside.project(cells.lstm(8), 0)
