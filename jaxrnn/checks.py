@@ -35,6 +35,39 @@ def check_arguments(layer: Any, xs: Any, lengths: Any, mask: Any, resets: Any, k
         check_flags(name, flags, xs, length)
 
 
+def as_flags(name: str, flags: Any) -> Any:
+    """Lengths, a mask or resets as an array; they may be written as lists."""
+    if not isinstance(flags, list | tuple):
+        return flags
+    if any(isinstance(leaf, jax.Array) for leaf in jax.tree.leaves(flags)):
+        return jnp.asarray(flags)
+    try:
+        array = np.asarray(flags)
+    except ValueError:
+        raise ValueError(
+            f"{name} is a list whose rows differ in length; give an array, or rows of one length"
+        ) from None
+    # NumPy makes floats of an empty list.
+    return array if array.size else array.astype(int if name == "lengths" else bool)
+
+
+def as_carry(layer: Any, params: Any, xs: Any, carry: Any) -> Any:
+    """The carry, of whose leaves some may be written as lists or numbers."""
+    if not any(isinstance(leaf, bool | int | float | complex) for leaf in jax.tree.leaves(carry)):
+        return carry
+    first = jax.eval_shape(layer.carry, params, one_step(xs))
+
+    def leaf(want: Any, given: Any) -> Any:
+        if not isinstance(given, bool | int | float | complex | list | tuple):
+            return given
+        return np.asarray(given).astype(want.dtype)
+
+    try:
+        return jax.tree.map(leaf, first, carry)
+    except (TypeError, ValueError):
+        return carry  # whose structure will be found to be another
+
+
 def check_carry(
     layer: Any, params: Any, xs: Any, carry: Any, lengths: Any, mask: Any, resets: Any
 ) -> None:
@@ -69,7 +102,7 @@ def check_xs(xs: Any) -> int:
     lengths = {}
     for path, leaf in leaves:
         name = "xs" + jax.tree_util.keystr(path)
-        if not hasattr(leaf, "dtype") or leaf.dtype.kind in "OUS":
+        if not hasattr(leaf, "dtype") or getattr(leaf.dtype, "kind", "V") in "OUS":
             raise TypeError(
                 f"{name} must be an array of numbers, got {_described(leaf)};"
                 " convert it with jnp.asarray, or stack a list of steps with jnp.stack"
@@ -188,6 +221,11 @@ def check_input(name: str, x: Any) -> None:
     """Refuses what a weight cannot be multiplied by."""
     if not hasattr(x, "dtype") or not jnp.issubdtype(x.dtype, jnp.floating):
         came = x.dtype if hasattr(x, "dtype") else type(x).__name__
+        if isinstance(x, list | tuple) and x:
+            raise TypeError(
+                f"{name} takes one array x at a time, got a {came} of {len(x)}; if xs is a {came} of"
+                " time steps, stack them: jnp.stack(xs)"
+            )
         raise TypeError(
             f"{name} multiplies x by a weight and needs floating-point x, got {came};"
             " cast it (astype), or embed tokens first"

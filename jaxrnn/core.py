@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxrnn import methods
-from jaxrnn.checks import check_arguments, check_carry, check_step
+from jaxrnn.checks import as_carry, as_flags, check_arguments, check_carry, check_step
 from jaxrnn.engine.eager import compiled
 from jaxrnn.guard import Inputs, all_steps, guarded, template
 from jaxrnn.methods.base import Method, Problem
@@ -97,7 +97,7 @@ def run(
       params: its parameters, as `layer.init` makes them.
       xs: the inputs, a pytree of arrays [T, *batch, ...].
       carry: the carry before the first step; `layer.carry(params, x)` if None.
-      lengths: int [*batch]; row b is valid at t < lengths[b].
+      lengths: int [*batch], an array or a list; row b is valid at t < lengths[b].
       mask: bool [T, *batch]; where it is false no step is taken. Not together with `lengths`.
       resets: bool [T, *batch]; where true at t, the carry is put back to `layer.carry(params, x)`
         before step t: by selection, so that a NaN does not survive. With `done[t]` saying that the
@@ -127,7 +127,10 @@ def run(
       >>> ys.shape, bool((ys[3:, 1] == 0).all())
       ((5, 2, 8), True)
     """
+    lengths, mask = as_flags("lengths", lengths), as_flags("mask", mask)
+    resets = as_flags("resets", resets)
     check_arguments(layer, xs, lengths, mask, resets, key)
+    carry = as_carry(layer, params, xs, carry)
 
     def program(layer, params, xs, carry, lengths, mask, resets, key):
         check_carry(layer, params, xs, carry, lengths, mask, resets)

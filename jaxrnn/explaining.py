@@ -8,7 +8,7 @@ from typing import Any
 import jax
 
 from jaxrnn import methods
-from jaxrnn.checks import check_run
+from jaxrnn.checks import as_flags, check_run
 from jaxrnn.core import Cell, Layer, draw, lift, sequence_key, time_flags
 from jaxrnn.engine.explain import WIDTH, Plan
 from jaxrnn.engine.trace import Loop
@@ -81,6 +81,8 @@ def explain(
     Returns:
       An `Explanation`; of a layer, which may run several loops or none, a tuple of them.
     """
+    lengths, mask = as_flags("lengths", lengths), as_flags("mask", mask)
+    resets = as_flags("resets", resets)
     if isinstance(subject, Cell | Layer):
         check_run(subject, first, xs, carry, lengths, mask, resets, key)
 

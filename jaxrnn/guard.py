@@ -78,9 +78,18 @@ def zero_rows(x: Any, features: tuple[int, ...], dtype: Any) -> jax.Array:
 
 
 def zeros(tree: Any) -> Any:
-    return jax.tree.map(jnp.zeros_like, tree)
+    return jax.tree.map(lambda a: zero(a, jnp.shape(a)), tree)
 
 
 def template(xs: Any) -> Any:
     """One time step of zeros: the shape and dtype of x, which also varies over its mesh axes."""
-    return jax.tree.map(lambda a: jnp.zeros_like(a, shape=jnp.shape(a)[1:]), xs)
+    return jax.tree.map(lambda a: zero(a, jnp.shape(a)[1:]), xs)
+
+
+def zero(like: Any, shape: tuple[int, ...]) -> Any:
+    """0 of the dtype of `like`, and of this shape. For a PRNG key that is the key whose data are 0."""
+    if not jnp.issubdtype(jnp.result_type(like), jax.dtypes.prng_key):
+        return jnp.zeros_like(like, shape=shape)
+    data = jax.random.key_data(like)
+    data = jnp.zeros_like(data, shape=(*shape, *data.shape[jnp.ndim(like) :]))
+    return jax.random.wrap_key_data(data, impl=jax.random.key_impl(like))

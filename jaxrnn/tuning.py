@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxrnn import methods
-from jaxrnn.checks import check_run
+from jaxrnn.checks import as_flags, check_run
 from jaxrnn.core import Cell, Layer, run
 from jaxrnn.methods.base import Method
 
@@ -63,6 +63,9 @@ def tune(
       TypeError, ValueError: if the arguments do not fit, or `cache` is a file of something else.
       NotImplementedError: if no candidate can serve.
     """
+    for name in ("lengths", "mask", "resets"):
+        if name in options:
+            options[name] = as_flags(name, options[name])
     check_run(
         layer, params, xs, carry, *(options.get(k) for k in ("lengths", "mask", "resets", "key"))
     )

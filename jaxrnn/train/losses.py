@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from jaxrnn.checks import as_flags
 from jaxrnn.guard import select, zeros
 from jaxrnn.named import named_leaves
 
@@ -32,6 +33,7 @@ def cross_entropy(logits: Any, labels: Any, valid: Any = None) -> jax.Array:
     logits, labels = jnp.asarray(logits), jnp.asarray(labels)
     _check_labels(labels)
     _check_shape("labels", labels, logits.shape[:-1], "logits without its last axis")
+    valid = as_flags("valid", valid)
     logits, labels = _blanked("cross_entropy", valid, logits, labels)
     logits = logits.astype(_wide(logits.dtype))
     chosen = jnp.take_along_axis(logits, labels[..., None], -1, mode="clip")[..., 0]
@@ -56,6 +58,7 @@ def mean_squared_error(ys: Any, targets: Any, valid: Any = None) -> jax.Array:
     """
     ys, targets = jnp.asarray(ys), jnp.asarray(targets)
     _check_shape("targets", targets, ys.shape, "ys")
+    valid = as_flags("valid", valid)
     ys, targets = _blanked("mean_squared_error", valid, ys, targets)
     return masked_mean(_square(ys - targets), valid)
 
@@ -95,6 +98,7 @@ def ctc(
     _check_shape("labels", labels, (*labels.shape[:1], *batch), "[N, *batch] of the logits")
     if not 0 <= blank < classes:
         raise ValueError(f"blank must be one of the {classes} classes, got {blank}")
+    valid = as_flags("valid", valid)
     if lengths is not None and valid is not None:
         raise ValueError("got lengths and valid; pass one: lengths is the mask t < lengths")
     if valid is None:
@@ -140,6 +144,7 @@ def activation(ys: Any, scale: Any, valid: Any = None) -> jax.Array:
     Reference: Merity, McCann & Socher, Revisiting activation regularization, arXiv:1708.01009.
     """
     ys = jnp.asarray(ys)
+    valid = as_flags("valid", valid)
     (ys,) = _blanked("activation", valid, ys)
     return scale * masked_mean(_square(ys), valid)
 
@@ -155,6 +160,7 @@ def temporal_activation(ys: Any, scale: Any, valid: Any = None) -> jax.Array:
     Reference: Merity, McCann & Socher, Revisiting activation regularization, arXiv:1708.01009.
     """
     ys = jnp.asarray(ys)
+    valid = as_flags("valid", valid)
     (ys,) = _blanked("temporal_activation", valid, ys)
     pairs = None if valid is None else valid[1:] & valid[:-1]
     return scale * masked_mean(_square(ys[1:] - ys[:-1]), pairs)

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxrnn import core
-from jaxrnn.checks import check_run
+from jaxrnn.checks import as_flags, check_run
 from jaxrnn.guard import template
 from jaxrnn.methods.base import Method
 from jaxrnn.train import checks
@@ -89,7 +89,7 @@ def tbptt(
         carry = layer.carry(params, template(xs))
         if k1 == k2:
             return Past(carry, None, None, None)
-        valid, resets = batch.get("valid"), batch.get("resets")
+        valid, resets = (as_flags(name, batch.get(name)) for name in ("valid", "resets"))
         shape = () if valid is None else valid.shape[1:]
         return Past(
             carry,
@@ -100,7 +100,8 @@ def tbptt(
 
     def windowed(params: Any, batch: Any, key: Any, past: Past) -> tuple[Any, dict[str, Any], Past]:
         checks.check_window(batch, k1)
-        xs, valid, resets = batch["xs"], batch.get("valid"), batch.get("resets")
+        xs = batch["xs"]
+        valid, resets = (as_flags(name, batch.get(name)) for name in ("valid", "resets"))
         if k1 < k2:
             if valid is None:
                 valid = jnp.ones((k1, *past.valid.shape[1:]), bool)
