@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax.nnx import Rngs
 
 import jaxrnn
 from jaxrnn import Cell, around, cells, linen, methods, nnx, train
@@ -68,7 +69,7 @@ def test_lists_are_taken_by_flax():
         variables, inputs, initial_carry=as_arrays({"carry": carry})["carry"], **arrays
     )
     same(got, want)
-    other = nnx.RNN(cell, inputs[:, 0], rngs=__import__("flax").nnx.Rngs(0))
+    other = nnx.RNN(cell, inputs[:, 0], rngs=Rngs(0))
     same(other(inputs, lengths=[4, 2]), other(inputs, lengths=jnp.array([4, 2])))
 
 
@@ -92,7 +93,7 @@ def test_lists_are_taken_by_losses_and_by_tbptt():
         {"xs": xs, "valid": MASK, "resets": MASK},
         {"xs": xs, "valid": valid, "resets": valid},
     )
-    same(*(loss(params, batch, None, memory(params, batch))[0] for batch in batches))
+    same(*(loss(params, batch, jax.random.key(0), memory(params, batch))[0] for batch in batches))
 
 
 REFUSED = {
@@ -138,7 +139,7 @@ def test_integers_of_numpy_are_integers():
     )
     loss, memory = train.tbptt(cells.gru(four), lambda ys, batch: jnp.mean(ys**2), k1=four, k2=four)
     weights = cells.gru(four).init(jax.random.key(0), xs[0])
-    loss(weights, {"xs": xs}, None, memory(weights, {"xs": xs}))
+    loss(weights, {"xs": xs}, jax.random.key(0), memory(weights, {"xs": xs}))
     for layer in (
         around.dense(four),
         around.embed(four, four),
@@ -157,7 +158,7 @@ keys = jax.random.split(jax.random.key(3), (T, B))
 
 
 def noisy_step(W, carry, x):
-    h, key = carry
+    h, _ = carry
     noise = jax.vmap(lambda k: jax.random.normal(k, (H,)))(x["key"])
     h = jnp.tanh(x["x"] @ W + 0.5 * h + noise)
     return (h, x["key"]), h
@@ -204,7 +205,7 @@ def test_scan_takes_keys_of_every_kind():
         some = jax.random.split(jax.random.key(0, impl=impl), T)
 
         def step(carry, x):
-            h, last = carry
+            h, _ = carry
             return (h + jax.random.normal(x["key"], (2,)), x["key"]), (h, x["key"])
 
         init = (jnp.zeros(2), some[0])
