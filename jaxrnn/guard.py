@@ -10,6 +10,8 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from jaxrnn.engine.jaxprs import is_explicit
+
 
 class Inputs(NamedTuple):
     """What a step is given: its x, and whether and how to take it. None where there is none."""
@@ -73,8 +75,12 @@ def select(where: Any, yes: Any, no: Any) -> Any:
 
 
 def zero_rows(x: Any, features: tuple[int, ...], dtype: Any) -> jax.Array:
-    """0 [*batch, *features] for an x [*batch, D], which varies over the mesh axes that x varies over."""
-    return jnp.zeros_like(x, shape=(*x.shape[:-1], *features), dtype=dtype)
+    """0 [*batch, *features] for an x [*batch, D], over mesh axes as the batch of x is."""
+    shape = (*x.shape[:-1], *features)
+    if not is_explicit(x):
+        return jnp.zeros_like(x, shape=shape, dtype=dtype)
+    rows = jnp.zeros_like(x, dtype=dtype).sum(-1)  # is split as the rows of x are
+    return jnp.broadcast_to(jnp.expand_dims(rows, range(rows.ndim, len(shape))), shape)
 
 
 def zeros(tree: Any) -> Any:
@@ -83,7 +89,13 @@ def zeros(tree: Any) -> Any:
 
 def template(xs: Any) -> Any:
     """One time step of zeros: the shape and dtype of x, which also varies over its mesh axes."""
-    return jax.tree.map(lambda a: zero(a, jnp.shape(a)[1:]), xs)
+
+    def leaf(a: Any) -> Any:
+        if is_explicit(a) and jnp.issubdtype(a.dtype, jnp.number):
+            return jnp.zeros_like(a).sum(0, dtype=a.dtype)  # is split as the rest of a is
+        return zero(a, jnp.shape(a)[1:])
+
+    return jax.tree.map(leaf, xs)
 
 
 def zero(like: Any, shape: tuple[int, ...]) -> Any:

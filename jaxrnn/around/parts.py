@@ -8,6 +8,7 @@ import jax.numpy as jnp
 
 from jaxrnn import methods
 from jaxrnn.core import Cell, Layer, lift
+from jaxrnn.engine.jaxprs import is_explicit
 from jaxrnn.guard import select, zeros
 from jaxrnn.kit import promoting
 from jaxrnn.methods.base import Problem
@@ -29,8 +30,10 @@ def output(layer: Cell | Layer, params: Any, x: Any) -> Any:
 
 
 def zeros_of(types: Any, x: Any) -> Any:
-    """Zeros of these types that vary over the mesh axes that x varies over."""
+    """Zeros of these types, over mesh axes as x is."""
     like = jax.tree.leaves(x)[0]
+    if is_explicit(like):  # and then so are the types
+        return jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype, out_sharding=s.sharding), types)
     return jax.tree.map(lambda s: jnp.zeros_like(like, shape=s.shape, dtype=s.dtype), types)
 
 

@@ -9,9 +9,8 @@ import numpy as np
 from jax import lax
 from jax.extend import core as jex
 from jax.extend.core import primitives
-from jax.sharding import AxisType
 
-from jaxrnn.engine.jaxprs import Jaxpr, evaluate
+from jaxrnn.engine.jaxprs import Jaxpr, evaluate, is_explicit
 from jaxrnn.engine.turned import evaluate_products
 
 
@@ -65,21 +64,17 @@ def _fits(
     """Whether the values have the very types that the step was traced for."""
     if loop.feature_major:
         return False
-    types: list[Any] = [jax.typeof(v) for v in (*invariant, *init, *xs)]
+    values = (*invariant, *init, *xs)
     streamed = len(invariant) + len(init)
-    for i, (v, given) in enumerate(zip(loop.step.invars, types, strict=True)):
+    for i, (v, value) in enumerate(zip(loop.step.invars, values, strict=True)):
+        given: Any = jax.typeof(value)
         wanted: Any = v.aval
         time = int(i >= streamed)
         if given.shape[time:] != wanted.shape or given.dtype != wanted.dtype:
             return False
-        if getattr(given, "vma", None) != getattr(wanted, "vma", None) or _is_explicit(given):
+        if getattr(given, "vma", None) != getattr(wanted, "vma", None) or is_explicit(value):
             return False
     return True
-
-
-def _is_explicit(aval: Any) -> bool:
-    mesh = aval.sharding.mesh
-    return not mesh.empty and AxisType.Explicit in mesh.axis_types
 
 
 @cache
