@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from jaxrnn import methods
 from jaxrnn.checks import as_carry, as_flags, check_arguments, check_carry, check_step
 from jaxrnn.engine.eager import compiled
+from jaxrnn.engine.jaxprs import is_explicit
 from jaxrnn.guard import Inputs, all_steps, guarded, template
 from jaxrnn.methods.base import Method, Problem
 from jaxrnn.origin import Remembered, one_of_equal
@@ -139,7 +140,7 @@ def run(
         try:
             if key is not None:
                 params = draw(layer, params, template(xs), sequence_key(key))
-            first = layer.carry(params, template(xs)) if carry is None else carry
+            first = first_carry(layer, params, template(xs)) if carry is None else carry
             return lift(layer).run(params, xs, first, **flags, reverse=reverse, method=method)
         except (TypeError, ValueError, AttributeError):
             check_step(layer, given, xs, key)  # may know a better word for it
@@ -171,6 +172,17 @@ def draw(layer: Cell | Layer, params: Any, x: Any, key: Any) -> Any:
     return params if layer.noise is None else layer.noise(params, x, key)
 
 
+def first_carry(layer: Cell | Layer, params: Any, x: Any) -> Any:
+    """The carry before the first step, split over mesh axes as the step gives it back."""
+    first = layer.carry(params, x)
+    if layer.step is None or not any(map(is_explicit, jax.tree.leaves(x))):
+        return first
+    after, _ = jax.eval_shape(layer.step, params, first, x)
+    if jax.tree.structure(after) != jax.tree.structure(first):
+        return first  # `check_step` says what is wrong
+    return jax.tree.map(lambda a, b: jax.sharding.reshard(a, b.sharding), first, after)
+
+
 def as_array(value: Any) -> Any:
     return value if isinstance(value, jax.Array) else jnp.asarray(value)
 
@@ -192,7 +204,7 @@ def problem_of(
     cell: Cell, params: Any, xs: Any, carry: Any, valid: Any, resets: Any, keys: Any, reverse: bool
 ) -> Problem:
     """What a method is given to run: the cell's step with masks, resets and noise in it."""
-    initial = None if resets is None else cell.carry(params, template(xs))
+    initial = None if resets is None else first_carry(cell, params, template(xs))
     inputs = Inputs(xs, valid, resets, keys)
 
     def parallel(arguments: Any, chunk: int | None) -> tuple[Any, Any]:

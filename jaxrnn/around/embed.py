@@ -104,7 +104,7 @@ def tied_embed(
 
     def logits(params, y):
         logits = y @ params.embedding.T
-        return logits + jnp.broadcast_to(params.bias, logits.shape)
+        return logits + params.bias
 
     def init(key, x):
         _check_integers(name, x)

@@ -66,7 +66,7 @@ def causal_conv(
         del key
         window = jnp.concatenate([past, x[..., None, :].astype(past.dtype)], axis=-2)
         y = jnp.tensordot(window, p.kernel, [[-2, -1], [0, 1]])
-        return window[..., 1:, :], y + jnp.broadcast_to(p.bias, y.shape)
+        return window[..., 1:, :], y + p.bias
 
     looped = lift(cell(name, init, step, carry=carry))
 
@@ -96,7 +96,7 @@ def _convolve(p: CausalConvParams, xs: Any, past: Any, reverse: bool) -> tuple[A
     )
     ys = ys.reshape(length, *xs.shape[1:-1], ys.shape[-1])
     last = jnp.flip(xs[: width - 1], 0) if reverse else xs[length:]
-    return jnp.moveaxis(last, 0, -2), ys + jnp.broadcast_to(p.bias, ys.shape)
+    return jnp.moveaxis(last, 0, -2), ys + p.bias
 
 
 @factory

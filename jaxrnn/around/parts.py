@@ -5,6 +5,8 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax.core import Tracer
+from jax.sharding import NamedSharding
 
 from jaxrnn import methods
 from jaxrnn.core import Cell, Layer, lift
@@ -33,7 +35,14 @@ def zeros_of(types: Any, x: Any) -> Any:
     """Zeros of these types, over mesh axes as x is."""
     like = jax.tree.leaves(x)[0]
     if is_explicit(like):  # and then so are the types
-        return jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype, out_sharding=s.sharding), types)
+
+        def split(s: Any) -> jax.Array:
+            if isinstance(like, Tracer):
+                return jnp.zeros(s.shape, s.dtype, out_sharding=s.sharding)
+            placed = NamedSharding(like.sharding.mesh, s.sharding.spec)
+            return jnp.zeros(s.shape, s.dtype, device=placed)
+
+        return jax.tree.map(split, types)
     return jax.tree.map(lambda s: jnp.zeros_like(like, shape=s.shape, dtype=s.dtype), types)
 
 

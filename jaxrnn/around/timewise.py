@@ -71,8 +71,7 @@ def dense(
     def apply(p, x, *key):
         del key
         check_input(name, x)
-        y = x @ p.kernel
-        return y + jnp.broadcast_to(p.bias, y.shape)
+        return x @ p.kernel + p.bias
 
     return parts.timewise(name, init, apply)
 
@@ -101,8 +100,7 @@ def layer_norm(*, dtype: Any = None) -> Layer:
 
     def apply(p, x, *key):
         del key
-        normal = cell_parts.normalise(x)
-        return normal * jnp.broadcast_to(p.scale, x.shape) + jnp.broadcast_to(p.bias, x.shape)
+        return cell_parts.normalise(x) * p.scale + p.bias
 
     return parts.timewise("layer_norm()", init, apply)
 

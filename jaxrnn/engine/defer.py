@@ -62,9 +62,8 @@ def _tangent_rule(loop: Recurrence, primals: Any, tangents: Any) -> Any:
 
     # The taps, for all time steps at once.
     def tap_all(tap: Tap, variables: Sequence[Var]) -> Any:
-        if tap.is_bias:
-            [out] = tap.eqn.outvars
-            return jnp.broadcast_to(moving[tap.weight], (loop.length, *shape(out)))
+        if tap.is_bias:  # the same at all times: stretched by the sum with a product's tangent
+            return moving[tap.weight][None]
         env = {v: stacked[kept] for v, kept in zip(tap.operands, variables, strict=True)}
         env[tap.weight] = moving[tap.weight]
         [product] = apply_all_times(loop.step, tap.eqn, env, set(tap.operands))
@@ -77,7 +76,8 @@ def _tangent_rule(loop: Recurrence, primals: Any, tangents: Any) -> Any:
         added[tap.sum].append(tap_all(tap, variables))
     for v in wrt.summed_x:
         added[wrt.sum_of(v)].append(moving[v])
-    added = [reduce(jnp.add, terms) for terms in added.values()]
+    totals = [(v, reduce(jnp.add, terms)) for v, terms in added.items()]
+    added = [jnp.broadcast_to(total, (loop.length, *shape(v))) for v, total in totals]
 
     # The tangent loop.
     d_carry = [

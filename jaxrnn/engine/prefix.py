@@ -103,11 +103,11 @@ def _blocks(a: Any, b: Any, h0: Any, matrix: bool, reverse: bool, size: int) -> 
     return out[-length:] if reverse else out[:length]
 
 
-def _in_blocks(v: Any, length: int, size: int, reverse: bool) -> Any:
+def _in_blocks(v: Any, length: int, size: int, reverse: bool, blocks: int | None = None) -> Any:
     """[blocks, size, ...]; what is missing is 0 and comes after the last step."""
     if v.shape[0] == 1 < length:
         return v[None]
-    missing = -length % size
+    missing = -length % size if blocks is None else blocks * size - length
     padding = jnp.zeros_like(v, shape=(missing, *v.shape[1:]))
     v = jnp.concatenate([padding, v] if reverse else [v, padding]) if missing else v
     return v.reshape(-1, size, *v.shape[1:])
@@ -161,7 +161,10 @@ def _split(a: Any, b: Any, h0: Any, matrix: bool, reverse: bool, way: Way) -> An
     assert way.mesh is not None
     assert way.axis is not None
     length, count = b.shape[0], way.mesh.shape[way.axis]
-    a, b = (_in_blocks(v, length, -(-length // count), reverse) for v in (a, b))
+    size = -(-length // count)
+    same = a.shape[0] == 1 < length  # never changes: every device has all of it
+    # A stretch for every device, though the last ones may have no step of their own.
+    a, b = (_in_blocks(v, length, size, reverse, count) for v in (a, b))
     local = Way(way.block)
 
     def stretch(a: Any, b: Any, h0: Any) -> Any:
@@ -175,7 +178,6 @@ def _split(a: Any, b: Any, h0: Any, matrix: bool, reverse: bool, way: Way) -> An
 
     split = partial(jax.shard_map, mesh=way.mesh, axis_names={way.axis})
     in_time = P(way.axis)
-    same = a.shape[1] == 1 < b.shape[1]
     specs = (P() if same else in_time, in_time, P())
     out = split(stretch, in_specs=specs, out_specs=in_time)(a, b, h0)
     out = out.reshape(-1, *out.shape[2:])

@@ -3,7 +3,7 @@
 from functools import partial
 from typing import Any, NamedTuple
 
-from jax.sharding import Mesh
+from jax.sharding import AxisType, Mesh
 
 from jaxrnn.checks import plain
 from jaxrnn.engine.affine import solved
@@ -69,6 +69,9 @@ def associative(
         )
     if mesh is not None and chunk is not None:
         raise ValueError("chunks run one after the other and cannot be split: drop chunk= or mesh=")
+    if mesh is not None:
+        # Within the recurrence the mesh is JAX's to reckon with, whatever it is outside.
+        mesh = Mesh(mesh.devices, mesh.axis_names, axis_types=(AxisType.Auto,) * mesh.devices.ndim)
     given = {"chunk": chunk, "block": block, "axis": axis}
     shown = ", ".join(f"{k}={v!r}" for k, v in given.items() if v is not None)
     settings = Settings(chunk, Way(block, mesh, axis))

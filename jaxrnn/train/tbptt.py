@@ -5,6 +5,8 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.core import Tracer
+from jax.sharding import NamedSharding, PartitionSpec
 
 from jaxrnn import core
 from jaxrnn.checks import as_flags, check_run
@@ -86,14 +88,15 @@ def tbptt(
     def initial(params: Any, batch: Any) -> Past:
         checks.check_window(batch, k1)
         xs = batch["xs"]
-        carry = layer.carry(params, template(xs))
+        x = template(xs)
+        carry = _split_as(xs, layer.carry(params, x))
         if k1 == k2:
             return Past(carry, None, None, None)
         valid, resets = (as_flags(name, batch.get(name)) for name in ("valid", "resets"))
         shape = () if valid is None else valid.shape[1:]
         return Past(
             carry,
-            jax.tree.map(lambda a: jnp.zeros((k2 - k1, *a.shape[1:]), a.dtype), xs),
+            jax.tree.map(lambda a: jnp.broadcast_to(a[None], (k2 - k1, *a.shape)), x),
             jnp.zeros((k2 - k1, *shape), bool),  # there is none yet
             None if resets is None else jnp.zeros((k2 - k1, *resets.shape[1:]), bool),
         )
@@ -126,6 +129,22 @@ def tbptt(
         return value, metrics, jax.lax.stop_gradient(after)
 
     return windowed, initial
+
+
+def _split_as(xs: Any, carry: Any) -> Any:
+    """The first carry, its rows over the devices as those of xs: what is made of shapes is on one."""
+    x = jax.tree.leaves(xs)[0]
+    placed = None if isinstance(x, Tracer) else getattr(x, "sharding", None)
+    if not isinstance(placed, NamedSharding):
+        return carry
+    rows = tuple(placed.spec)[1:2]
+
+    def leaf(a: jax.Array) -> jax.Array:
+        if not rows or a.shape[:1] != x.shape[1:2]:
+            return a
+        return jax.device_put(a, NamedSharding(placed.mesh, PartitionSpec(*rows)))
+
+    return jax.tree.map(leaf, carry)
 
 
 def _joined(before: jax.Array, after: jax.Array) -> jax.Array:
