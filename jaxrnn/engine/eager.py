@@ -19,16 +19,8 @@ from jax.extend import core as jex
 
 from jaxrnn.engine.closure import renewed, seen_by
 
-# What changes the program a function traces to, besides its arguments.
-_CONTEXT = (
-    "jax_enable_x64",
-    "jax_default_matmul_precision",
-    "jax_numpy_dtype_promotion",
-    "jax_numpy_rank_promotion",
-    "jax_default_prng_impl",
-    "jax_debug_key_reuse",
-    "jax_remat3",
-)
+# All settings of JAX: nearly any may change the program a function traces to, besides its arguments.
+_SETTINGS = tuple(name for name in jax.config.values if hasattr(jax.config, name))
 KEPT = 32  # programs of one owner; those used least recently are forgotten
 
 
@@ -48,27 +40,27 @@ def compiled(owner: Any, settings: Hashable, function: Callable[..., Any], *args
     `settings` and the types of `args` must tell apart all programs one owner can ask for.
     """
     leaves, tree = jax.tree.flatten(args)
-    disabled, *context = (
-        getattr(jax.config, name, None) for name in ("jax_disable_jit", *_CONTEXT)
-    )
-    if disabled or any(isinstance(v, core.Tracer) for v in leaves):
+    traced = any(isinstance(v, core.Tracer) for v in leaves)
+    # Under a `vmap` with a named axis a step may ask for the axis, though it is given nothing mapped.
+    named = jex.nonempty_axis_env_DO_NOT_USE()  # pyright: ignore[reportPrivateImportUsage]
+    if traced or named or jax.config.jax_disable_jit:
         return function(owner, *args)
     try:
         programs = _programs.setdefault(owner, OrderedDict())
-        mesh = jax.sharding.get_abstract_mesh()
-        key = (settings, tree, tuple(map(jax.typeof, leaves)), mesh, *context)
+        context = jax.sharding.get_abstract_mesh(), *(getattr(jax.config, n) for n in _SETTINGS)
+        key = (settings, tree, tuple(map(jax.typeof, leaves)), context)
         hash(key)
     except TypeError:  # an owner or a setting that cannot be remembered
         return function(owner, *args)
     program = programs.get(key)
     if program is None or program.seen != seen_by(owner):
         # JAX too keeps what it traced of a function, and for as long: it is shown another one.
-        traced, out = jax.make_jaxpr(partial(function, renewed(owner)), return_shape=True)(*args)
-        if any(isinstance(c, core.Tracer) for c in traced.consts):
+        jaxpr, out = jax.make_jaxpr(partial(function, renewed(owner)), return_shape=True)(*args)
+        if any(isinstance(c, core.Tracer) for c in jaxpr.consts):
             return function(owner, *args)  # the owner closes over a value under transformation
         # While what JAX made of a NumPy array lives, it takes that for the array, whatever is in it now.
-        consts = [jnp.array(c) if isinstance(c, np.ndarray) else c for c in traced.consts]
-        run = jex.jaxpr_as_fun(jex.ClosedJaxpr(traced.jaxpr, consts))
+        consts = [jnp.array(c) if isinstance(c, np.ndarray) else c for c in jaxpr.consts]
+        run = jex.jaxpr_as_fun(jex.ClosedJaxpr(jaxpr.jaxpr, consts))
         program = _Program(jax.jit(run), jax.tree.structure(out), seen_by(owner))
         programs[key] = program
     programs.move_to_end(key)

@@ -201,7 +201,7 @@ def is_pinned(eqn: Eqn) -> bool:
     """Whether an equation has to run where the user wrote it, once per time step."""
     if eqn.effects or eqn.primitive.name in PINNED or not _can_be_batched(eqn.primitive):
         return True
-    if any(_draws_differently_batched(v) for v in eqn.invars):
+    if any(_draws_differently_batched(v) for v in eqn.invars) or any(map(_is_partial, eqn.outvars)):
         return True
     return any(is_pinned(inner) for sub in subjaxprs(eqn) for inner in sub.eqns)
 
@@ -218,6 +218,12 @@ def _can_be_batched(primitive: jex.Primitive) -> bool:
 def _draws_differently_batched(key: Atom) -> bool:
     # Only threefry promises vmap(draw)(keys)[t] == draw(keys[t]).
     return jnp.issubdtype(dtype(key), jax.dtypes.prng_key) and "fry" not in str(dtype(key))
+
+
+def _is_partial(v: Var) -> bool:
+    """Whether each device has a summand only, or a copy that stands for one: `vmap` knows no such."""
+    spec = getattr(getattr(v.aval, "sharding", None), "spec", None)
+    return bool(getattr(spec, "unreduced", None) or getattr(spec, "reduced", None))
 
 
 def source(eqn: Eqn) -> str:

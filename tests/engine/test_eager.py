@@ -207,3 +207,38 @@ def test_an_eager_run_takes_little_more_than_the_compiled_call():
         for _ in range(3)
     ]
     assert min(extra) < 1e-3
+
+
+def test_the_size_of_a_named_axis_is_that_of_the_vmap_around():
+    def step(h, x):
+        return h + jax.lax.axis_size("rows"), None
+
+    def total(_):
+        return jaxrnn.scan(step, 0, None, length=2)[0]
+
+    for size in (2, 3, 2):
+        mapped = jax.vmap(total, axis_name="rows", axis_size=size)(jnp.zeros(size))
+        np.testing.assert_array_equal(mapped, np.full(size, 2 * size))
+    with pytest.raises(NameError):
+        total(None)
+
+
+@pytest.mark.parametrize("name", ["jax_threefry_partitionable", "jax_random_seed_offset"])
+def test_a_setting_of_jax_changed_between_two_calls_is_seen(name):
+    def step(h, x):
+        return h + jax.random.normal(jax.random.key(0), (4, 3)), None
+
+    def outcome():
+        return np.asarray(jaxrnn.scan(step, jnp.zeros((4, 3)), None, length=1)[0])
+
+    before = getattr(jax.config, name)
+    first = outcome()
+    jax.config.update(name, 1 - before if isinstance(before, int) else not before)
+    try:
+        np.testing.assert_array_equal(
+            outcome(), jax.lax.scan(lambda h, x: step(h, x), jnp.zeros((4, 3)), None, length=1)[0]
+        )
+        assert (outcome() != first).any()
+    finally:
+        jax.config.update(name, before)
+    np.testing.assert_array_equal(outcome(), first)
