@@ -34,6 +34,11 @@ class _Program(NamedTuple):
 _programs: WeakKeyDictionary[Any, OrderedDict[Hashable, _Program]] = WeakKeyDictionary()
 
 
+def _unrolls() -> bool:
+    """Whether JAX runs everything as Python does (`jax.disable_jit`)."""
+    return bool(getattr(jax.config, "jax_disable_jit"))  # noqa: B009 JAX does not declare it
+
+
 def compiled(owner: Any, settings: Hashable, function: Callable[..., Any], *args: Any) -> Any:
     """Calls `function(owner, *args)`, compiled if it is called eagerly.
 
@@ -43,7 +48,7 @@ def compiled(owner: Any, settings: Hashable, function: Callable[..., Any], *args
     traced = any(isinstance(v, core.Tracer) for v in leaves)
     # Under a `vmap` with a named axis a step may ask for the axis, though it is given nothing mapped.
     named = jex.nonempty_axis_env_DO_NOT_USE()  # pyright: ignore[reportPrivateImportUsage]
-    if traced or named or jax.config.jax_disable_jit:
+    if traced or named or _unrolls():
         return function(owner, *args)
     try:
         programs = _programs.setdefault(owner, OrderedDict())
