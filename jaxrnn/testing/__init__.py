@@ -1,5 +1,7 @@
 """The contract of a cell, checked: `check_cell` runs every law of recurrences on your own cell."""
 
+import sys
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import jax
@@ -47,14 +49,23 @@ class LawBroken(AssertionError):
         self.law = law
 
 
+class Kept(list[str]):
+    """The names of the laws found kept; `skipped` has those that could not be checked, and why."""
+
+    def __init__(self, names: Iterable[str] = ()):
+        super().__init__(names)
+        self.skipped: dict[str, str] = {}
+
+
 def check_cell(
     cell: Cell | Layer,
     x: Any = None,
     *,
     length: int = 7,
     tolerance: float | None = None,
-    laws: Any = None,
-) -> list[str]:
+    laws: Sequence[str] | str | None = None,
+    report: Callable[[str], Any] | None = None,
+) -> Kept:
     """Checks that a cell or a layer keeps its contract and runs the same under every method.
 
     Runs in float64 (`jax.enable_x64`), with random parameters near those of `cell.init`.
@@ -66,11 +77,16 @@ def check_cell(
       length: T.
       tolerance: the relative error allowed where two ways to the same result are compared; 1e-10 if
         None. Give a larger one for a cell that computes in a lower precision inside.
-      laws: the names of the laws to check, of `jaxrnn.testing.LAWS`; if None, all that it promises
-        (a layer without `step` does not stream, and may look ahead).
+      laws: which to check. None: all that it promises (a layer without `step` does not stream, and may
+        look ahead), each with few programs, in some ten seconds for a small cell. "all": all of them
+        under every method, with second derivatives too, which takes minutes. Or the names of some, of
+        `jaxrnn.testing.LAWS`, checked as "all" does.
+      report: called with what is checked next; if None, it is written to the terminal, where there
+        is one.
 
     Returns:
-      The names of the laws, all kept.
+      The names of the laws, all kept: a list, whose `skipped` names those that need a package that is
+      not installed (`jax.export` needs flatbuffers).
 
     Raises:
       LawBroken: an AssertionError that names the first law that fails, and how.
@@ -80,17 +96,30 @@ def check_cell(
       >>> jaxrnn.testing.check_cell(jaxrnn.cells.elman(5), laws=["split anywhere and resume"])
       ['split anywhere and resume']
     """
-    names = list(laws_of(cell) if laws is None else laws)
+    named = [laws] if isinstance(laws, str) and laws != "all" else laws
+    names = laws_of(cell) if named is None or named == "all" else list(named)
     if unknown := [name for name in names if name not in LAWS]:
         raise ValueError(f"unknown laws {unknown}; there are {list(LAWS)}")
+    kept = Kept()
     with jax.enable_x64(True):
         x = jnp.zeros((3, 4)) if x is None else x
-        for name in names:
+        for number, name in enumerate(names, 1):
+            (report or _told)(f"{cell}: law {number} of {len(names)}, {name}")
             try:
-                LAWS[name](case_of(cell, x, length, tolerance))
-            except ImportError:  # of flatbuffers, which jax.export needs
-                raise
+                LAWS[name](case_of(cell, x, length, tolerance, brief=laws is None))
+            except ImportError as error:
+                kept.skipped[name] = str(error)
+                continue
             except Exception as error:
                 reason = str(error) or type(error).__name__
                 raise LawBroken(cell, name, reason) from error
-    return names
+            kept.append(name)
+    (report or _told)(f"{cell}: {len(kept)} laws kept, {len(kept.skipped)} skipped\n")
+    return kept
+
+
+def _told(line: str) -> None:
+    """Shows what is being done on the terminal, in place of what was."""
+    if sys.stderr.isatty():
+        sys.stderr.write(f"\r\033[K{line}")
+        sys.stderr.flush()

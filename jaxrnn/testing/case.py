@@ -23,6 +23,8 @@ METHODS = (
 )
 # Whose second derivatives are compared too: they take as long to compile as all else.
 CURVED = {"plain": METHODS[:1], "all at once": METHODS[2:4]}
+# A cell's own form for all steps at once, whole and in chunks that T is no multiple of.
+OWN_FORM = (methods.associative(), methods.associative(chunk=3))
 
 
 class Case(NamedTuple):
@@ -32,6 +34,7 @@ class Case(NamedTuple):
     carry: Any
     key: Any
     tolerance: float
+    brief: bool = False  # whether laws are asked of the fewest programs that tell
 
     @property
     def length(self) -> int:
@@ -55,7 +58,13 @@ class Case(NamedTuple):
         return run(self.cell, params, self.xs if xs is None else xs, **options)
 
 
-def case_of(cell: Cell | Layer, x: Any, length: int = 7, tolerance: float | None = None) -> Case:
+def case_of(
+    cell: Cell | Layer,
+    x: Any,
+    length: int = 7,
+    tolerance: float | None = None,
+    brief: bool = False,
+) -> Case:
     """Random parameters near those of `init`, random inputs and a random carry."""
     key = jax.random.key(0)
 
@@ -76,7 +85,14 @@ def case_of(cell: Cell | Layer, x: Any, length: int = 7, tolerance: float | None
         carry=nudge(carry, 99),
         key=jax.random.key(1),
         tolerance=1e-10 if tolerance is None else tolerance,
+        brief=brief,
     )
+
+
+def quick_jit(function: Callable[..., Any]) -> Callable[..., Any]:
+    """`jax.jit` for a program that runs once: compiled without optimisations, where XLA lets us."""
+    options = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
+    return jax.jit(function, compiler_options=options if jax.default_backend() == "cpu" else None)
 
 
 def normal(seed: int | Sequence[int], shape: tuple[int, ...], dtype: Any) -> np.ndarray:
@@ -164,7 +180,7 @@ def derivatives(
         jnp.asarray(np.cos(3.0 * np.arange(v.size)).reshape(v.shape), v.dtype) for v in values
     ]
 
-    @jax.jit
+    @quick_jit
     def everything(values: list[Any]) -> dict[str, Any]:
         gradient = jax.grad(lambda v: loss_of(of_floats(v)))
         if not curvature:

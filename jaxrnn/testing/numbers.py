@@ -1,16 +1,18 @@
 """Laws of numbers: dtypes, empty shapes, and structure that is proven."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxrnn import methods
 from jaxrnn.core import problem_of
 from jaxrnn.engine.jaxprs import is_float
 from jaxrnn.engine.structure import Kind, find
-from jaxrnn.testing.case import Case, floats, same
+from jaxrnn.testing.case import Case, floats, quick_jit, same
 from jaxrnn.testing.time import at
 
 
@@ -39,6 +41,31 @@ def closing(case: Case) -> None:
             what = f"the carry with {params_dtype.__name__} params and {x_dtype.__name__} x"
             got, want = (jax.tree.map(_type, tree) for tree in (after, carry))
             assert got == want, f"{what} goes in as {want} and comes out as {got}"
+
+
+def narrowing(case: Case) -> None:
+    """bfloat16 in parameters or x, or both, gives the numbers of float32 but for its rounding."""
+    wide = {"params": case.params, "xs": case.xs}
+    options = {} if case.brief else {"reverse": True}
+
+    def outputs(params: Any, xs: Any, method: Any) -> Any:
+        return case.run(params, xs, method=method, **options)
+
+    want = floats(quick_jit(partial(outputs, method=methods.lax()))(**wide))
+    narrow = jnp.bfloat16
+    several = {"parameters": (narrow, jnp.float32), "x": (jnp.float32, narrow)}
+    several |= {} if case.brief else {"parameters and x": (narrow, narrow)}
+    for what, (of_params, of_xs) in several.items():
+        given = {"params": cast(case.params, of_params), "xs": cast(case.xs, of_xs)}
+        for method in (None,) if case.brief else (None, methods.scan(chunk=3)):
+            got = floats(quick_jit(partial(outputs, method=method))(**given))
+            for i, (a, b) in enumerate(zip(got, want, strict=True)):
+                a, b = (np.asarray(v).astype(np.complex128) for v in (a, b))
+                assert np.isfinite(a).all(), f"with bfloat16 {what} output {i} is not finite"
+                error = np.linalg.norm(a - b) / (np.linalg.norm(b) + 1e-2 * b.size**0.5)
+                assert error <= 0.2, (
+                    f"with bfloat16 {what} output {i} is off by {error:.1e} (relative)"
+                )
 
 
 def cast(tree: Any, dtype: Any) -> Any:
@@ -112,6 +139,7 @@ def structure(case: Case) -> None:
 NUMBERS: dict[str, Callable[[Case], None]] = {
     "init is a function of key and shape": initialising,
     "the carry keeps its type": closing,
+    "narrow numbers are taken": narrowing,
     "nothing and one are sizes too": emptiness,
     "structure found is there": structure,
 }

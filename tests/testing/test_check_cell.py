@@ -99,7 +99,21 @@ def position(p, h, x):
     return h, y + jnp.arange(y.shape[0])[(...,) + (None,) * (y.ndim - 1)]
 
 
+def overflows_in_bfloat16(p, h, x):
+    """1 − 10⁻⁴ is 1 in bfloat16, and what is divided by the difference to 1 is infinite."""
+    h, y = good.step(p, h, x)
+    return h, y * (1e-4 / (1 - jnp.asarray(0.9999, x.dtype))).astype(y.dtype)
+
+
 BROKEN = {
+    "a number that bfloat16 has not": (
+        broken(step=overflows_in_bfloat16),
+        "narrow numbers are taken",
+    ),
+    "a carry of one dtype whatever comes": (
+        broken(carry=lambda p, x: jnp.zeros((*x.shape[:-1], 5), jnp.float32)),
+        "the carry keeps its type",
+    ),
     "a step with a memory of its own": (broken(step=counting()), "streaming is running"),
     "rows that see each other": (broken(step=mixes_rows), "rows are independent"),
     "rows that know their place": (broken(step=position), "rows are independent"),
@@ -124,6 +138,69 @@ BROKEN = {
         "a reset is a fresh start",
     ),
 }
+
+
+linear = cells.mlstm(4, heads=2)
+
+
+def with_form(form):
+    """A cell whose form for all steps at once is this; its step is right."""
+    parallel = lambda p, c, xs, *, valid, resets, chunk: form(p, c, xs, valid, resets, chunk)  # noqa: E731
+    return Cell(
+        name="broken", init=linear.init, carry=linear.carry, step=linear.step, parallel=parallel
+    )
+
+
+def right(p, c, xs, valid, resets, chunk):
+    return linear.parallel(p, c, xs, valid=valid, resets=resets, chunk=chunk)
+
+
+@jax.custom_jvp
+def unsloped(x):
+    return x
+
+
+unsloped.defjvp(lambda p, t: (p[0], 1.01 * t[0]))
+
+
+def odd(p, c, xs, valid, resets, chunk):
+    """Forgets the carry where chunks leave some steps over."""
+    carry, ys = right(p, c, xs, valid, resets, chunk)
+    over = chunk is not None and ys.shape[0] % chunk
+    return jax.tree.map(lambda a: a * 0.5, carry) if over else carry, ys
+
+
+FORMS = {
+    "ignores valid": lambda p, c, xs, valid, resets, chunk: right(p, c, xs, None, resets, chunk),
+    "ignores resets": lambda p, c, xs, valid, resets, chunk: right(p, c, xs, valid, None, chunk),
+    "is wrong where chunks leave steps over": odd,
+    "has a wrong gradient": lambda p, c, xs, *rest: right(jax.tree.map(unsloped, p), c, xs, *rest),
+}
+
+
+@pytest.mark.parametrize("name", FORMS)
+def test_a_wrong_form_for_all_steps_at_once_is_found_by_default(name):
+    with pytest.raises(LawBroken) as caught:
+        check_cell(with_form(FORMS[name]))
+    assert caught.value.law == "every method agrees with lax"
+
+
+def test_what_is_skipped_and_what_is_checked_is_said(monkeypatch):
+    from jaxrnn import testing
+
+    def missing(case):
+        raise ImportError("no module of that name")
+
+    law = "export round trip"
+    monkeypatch.setitem(testing.LAWS, law, missing)
+    lines = []
+    kept = check_cell(good, laws=["traced once", law], report=lines.append)
+    assert kept == ["traced once"]
+    assert kept.skipped == {law: "no module of that name"}
+    assert lines[:2] == [
+        "elman(5): law 1 of 2, traced once",
+        "elman(5): law 2 of 2, export round trip",
+    ]
 
 
 @pytest.mark.parametrize("name", BROKEN)
