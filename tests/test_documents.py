@@ -37,6 +37,29 @@ def test_the_readme_runs(readme):
         assert float(learnt) < 0.5 * variance
 
 
+PAGES = sorted((ROOT / "docs").glob("**/*.md"))
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: p.stem)
+def test_a_page_runs(page):
+    names = {}
+    for block in re.findall(r"```python\n(.*?)```", page.read_text(), re.DOTALL):
+        exec(compile(block, str(page), "exec"), names)
+
+
+def test_every_page_is_in_the_table_of_contents():
+    listed = set(re.findall(r"[\w/]+\.md", (ROOT / "mkdocs.yml").read_text()))
+    assert listed == {str(page.relative_to(ROOT / "docs")) for page in PAGES}
+
+
+def test_every_name_is_listed():
+    listed = (ROOT / "docs" / "what_there_is.md").read_text()
+    for module in (jaxrnn.cells, jaxrnn.inside, jaxrnn.around):
+        for name, value in vars(module).items():
+            if callable(value) and name.islower():
+                assert f"`{name}`" in listed, name
+
+
 def test_the_readme_shows_what_explain_prints(readme):
     printed = str(jaxrnn.explain(readme["step"], jnp.zeros((32, 128)), readme["xs"]))
     without_lines = partial(re.sub, r" *README.md:\d+", "")

@@ -109,7 +109,7 @@ def _names(code: types.CodeType) -> tuple[str, ...]:
 
 
 def _is_of_library(value: Any) -> bool:
-    return getattr(value, "__module__", "").split(".")[0] in _LIBRARIES
+    return (getattr(value, "__module__", None) or "").split(".")[0] in _LIBRARIES
 
 
 def _is_record(value: Any) -> bool:
