@@ -58,7 +58,7 @@ def test_every_name_is_listed(module):
     documented = (ROOT / "docs" / "api" / f"{module}.md").read_text()
     for name, value in vars(getattr(jaxrnn, module)).items():
         if callable(value) and name.islower():
-            assert f"::: jaxrnn.{module}.{name}\n" in documented
+            assert f"::: {value.__module__}.{name}\n" in documented
             assert module == "methods" or f"`{name}`" in listed, name
 
 

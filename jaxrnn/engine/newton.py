@@ -73,8 +73,9 @@ def iterate(newton: Newton, dynamics: Dynamics, inputs: Sequence[Any], start: An
         new, found = jnp.where(usable, new, states), jnp.where(usable, found, error)
         return iteration + 1, new, found, damping
 
-    zeros = jnp.zeros_like(start, shape=(dynamics.loop.length, *start.shape))
-    guess = dynamics.next(inputs, zeros + start)
+    guess = dynamics.next(
+        inputs, jnp.broadcast_to(start[None], (dynamics.loop.length, *start.shape))
+    )
     error = residual(guess)
     first = jnp.zeros((), jnp.int32), guess, error, jnp.ones_like(error)
     iterations, states, error, _ = lax.while_loop(unfinished, improve, first)

@@ -154,10 +154,15 @@ class Dynamics(NamedTuple):
         if size is None:
             return value, push(jnp.ones_like(states))
         units = jnp.eye(size, dtype=states.dtype)
+
+        def along(unit: Any) -> Any:
+            """The same direction for every row at every time."""
+            return jnp.zeros_like(states) + jnp.expand_dims(unit, range(states.ndim - 1))
+
         if self.frame.diagonal:
-            columns = jax.lax.map(lambda e: push(jnp.zeros_like(states) + e) * e, units)
+            columns = jax.lax.map(lambda e: push(along(e)) * along(e), units)
             return value, columns.sum(0)
-        columns = jax.vmap(lambda e: push(jnp.zeros_like(states) + e), out_axes=-1)(units)
+        columns = jax.vmap(lambda e: push(along(e)), out_axes=-1)(units)
         return value, columns
 
 
