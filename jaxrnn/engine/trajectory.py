@@ -155,14 +155,14 @@ class Dynamics(NamedTuple):
             return value, push(jnp.ones_like(states))
         units = jnp.eye(size, dtype=states.dtype)
 
-        def along(unit: Any) -> Any:
+        def everywhere(unit: Any) -> Any:
             """The same direction for every row at every time."""
             return jnp.zeros_like(states) + jnp.expand_dims(unit, range(states.ndim - 1))
 
         if self.frame.diagonal:
-            columns = jax.lax.map(lambda e: push(along(e)) * along(e), units)
+            columns = jax.lax.map(lambda e: push(everywhere(e)) * everywhere(e), units)
             return value, columns.sum(0)
-        columns = jax.vmap(lambda e: push(along(e)), out_axes=-1)(units)
+        columns = jax.vmap(lambda e: push(everywhere(e)), out_axes=-1)(units)
         return value, columns
 
 
