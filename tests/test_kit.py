@@ -207,3 +207,19 @@ def test_message(name):
     call, message = MESSAGES[name]
     with pytest.raises((TypeError, ValueError), match=message):
         call()
+
+
+def test_training_under_strict_promotion():
+    optax = pytest.importorskip("optax")
+    from jaxrnn import train
+
+    layer = around.stack(CELLS["lru"], around.dense(1))
+    xs = jnp.ones((5, B, D))
+
+    def loss(params, batch, key):
+        return train.mean_squared_error(jaxrnn.run(layer, params, batch)[1], batch[..., :1])
+
+    with jax.numpy_dtype_promotion("strict"):
+        params = layer.init(jax.random.key(0), xs[0])
+        result = train.fit(loss, params, optax.adam(0.01), [xs] * 3, updates=3, clip=1.0)
+    assert result.history.losses[-1] < result.history.losses[0]

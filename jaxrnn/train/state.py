@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from jaxrnn.kit import promoting
 from jaxrnn.train import checks
 
 
@@ -49,7 +50,7 @@ def init(params: Any, optimizer: Any, *, key: Any = None, memory: Any = None) ->
     checks.check_key(key)
     zero = jnp.zeros((), jnp.int32)
     key = jax.random.key(0) if key is None else key
-    state = State(params, optimizer.init(params), memory, key, zero, zero, zero)
+    state = State(params, promoting(optimizer.init)(params), memory, key, zero, zero, zero)
     return jax.tree.map(copied, state)
 
 

@@ -10,6 +10,7 @@ import optax
 from jax import core
 from jax.extend import core as jex
 
+from jaxrnn.kit import promoting
 from jaxrnn.train import checks
 from jaxrnn.train.state import State
 
@@ -61,7 +62,8 @@ def step(
     checks.check_optimizer(optimizer)
     checks.check_clip(clip)
     checks.check_count("accumulate", accumulate)
-    optimizer = optax.with_extra_args_support(optimizer)
+    # Optax counts on promotion, as its bias corrections do, whatever the loss is held to.
+    apply = promoting(optax.with_extra_args_support(optimizer).update)
     differentiated = gradients(loss) if accumulate == 1 else accumulated(loss, accumulate)
 
     def updated(state: State, batch: Any) -> tuple[State, Metrics]:
@@ -72,8 +74,8 @@ def step(
         if clip is not None:
             scale = jnp.minimum(1, clip / norm)
             gradient = jax.tree.map(lambda g: (g * scale).astype(g.dtype), gradient)
-        change, moments = optimizer.update(gradient, state.moments, state.params, value=value)
-        params = optax.apply_updates(state.params, change)
+        change, moments = apply(gradient, state.moments, state.params, value=value)
+        params = promoting(optax.apply_updates)(state.params, change)
 
         def kept(after: Any, before: Any) -> Any:
             return jax.tree.map(lambda a, b: jnp.where(finite, a, b), after, before)
@@ -84,7 +86,7 @@ def step(
             memory=kept(memory, state.memory),
             key=state.key,
             count=state.count + 1,
-            skipped=state.skipped + ~finite,
+            skipped=jnp.where(finite, state.skipped, state.skipped + 1),
             failing=jnp.where(finite, 0, state.failing + 1),
         )
         return after, {"loss": value, "gradient_norm": norm, **metrics}
