@@ -11,7 +11,7 @@ import inspect
 import pickle
 import sys
 from collections.abc import Callable, Hashable, Mapping
-from typing import Any, ClassVar, NamedTuple, ParamSpec, TypeVar
+from typing import Any, NamedTuple, ParamSpec, TypeVar
 
 import jax  # noqa: F401 its modules are looked up by name
 
@@ -47,13 +47,17 @@ class Remembered:
     """What a factory makes: equal, hashable and picklable by its `origin`; without one, itself alone."""
 
     # No field of the record: what replaces a function of it makes another, which has no origin.
-    origin: ClassVar[Origin | None] = None
+    __slots__ = ("_origin",)
     name: str
+
+    @property
+    def origin(self) -> Origin | None:
+        return getattr(self, "_origin", None)
 
     def remembering(self, origin: Origin) -> Any:
         """The same, made by this factory; one that another factory has made stays that one's."""
         made = dataclasses.replace(self) if self.origin else self  # type: ignore[type-var]
-        object.__setattr__(made, "origin", origin)
+        object.__setattr__(made, "_origin", origin)
         return made
 
     def __eq__(self, other: object) -> bool:

@@ -106,6 +106,7 @@ def test_a_cell_with_another_step_has_no_origin():
     other = dataclasses.replace(cell, step=lambda p, h, x, key=None: (h, h))
     assert other != cell
     assert other.origin is None
+    assert jaxrnn.Cell(**vars(cell)).origin is None
 
 
 @jaxrnn.factory
