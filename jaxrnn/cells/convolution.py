@@ -65,6 +65,8 @@ def causal_conv(window: int, *, input_init: parts.Initialiser = taps, dtype: Any
         carry: tuple[Float[Array, "*batch D"], ...],
         x: Float[Array, "*batch D"],
     ) -> tuple[tuple[Float[Array, "*batch D"], ...], Float[Array, "*batch D"]]:
+        if x.shape[-1] != p.input.shape[0]:  # one feature would be broadcast
+            raise ValueError(f"{name} convolves {p.input.shape[0]} features, got {x.shape[-1]}")
         last = (x.astype(jnp.result_type(x.dtype, *(w.dtype for w in p))), *carry)
         y = sum((w * v for w, v in zip(p.input.T, last, strict=True)), start=p.bias)
         return last[:-1], y
