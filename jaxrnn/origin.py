@@ -16,6 +16,7 @@ from typing import Any, NamedTuple, ParamSpec, TypeVar
 import jax  # noqa: F401 its modules are looked up by name
 
 from jaxrnn.checks import plain
+from jaxrnn.engine.closure import Seen, seen_by
 
 Arguments = ParamSpec("Arguments")
 Made = TypeVar("Made", bound="Remembered")
@@ -90,6 +91,7 @@ class Remembered:
                 f"{self} cannot be pickled: its functions have no names; make it by a function that is"
                 " decorated with jaxrnn.factory"
             )
+        self._check_name(self.origin.factory, "it was made by")
         args = tuple(map(self._named, self.origin.args))
         kwargs = {name: self._named(value) for name, value in self.origin.kwargs.items()}
         return _make_again, (self.origin.factory, args, kwargs)
@@ -102,12 +104,19 @@ class Remembered:
         for module in ("jax.numpy", "jax.nn", "jax.lax"):
             if getattr(sys.modules[module], place, None) is value:
                 return Named(module, place)
+        inner = value
+        while isinstance(inner, functools.partial):
+            inner = inner.func
+        self._check_name(inner, "it was given")
+        return value
+
+    def _check_name(self, function: Any, what: str) -> None:
+        place = getattr(function, "__qualname__", "")
         if "<lambda>" in place or "<locals>" in place:
             raise pickle.PicklingError(
-                f"{self} cannot be pickled: it was given {place}, which has no name in a module;"
-                " give it a function that has one"
+                f"{self} cannot be pickled: {what} {place}, which has no name in a module;"
+                " use a function that has one"
             )
-        return value
 
 
 class Named(NamedTuple):
@@ -124,9 +133,23 @@ def _make_again(factory: Callable[..., Any], args: Any, kwargs: Any) -> Any:
     return factory(*map(found, args), **{name: found(value) for name, value in kwargs.items()})
 
 
-@functools.lru_cache(maxsize=64)
 def one_of_equal(made: Made) -> Made:
-    """Of all that are equal the one that was seen first, so that what is kept for it serves them all."""
+    """Of all that are equal the one that was seen first, so that what is kept for it serves them all.
+
+    One that holds arrays or tracers is itself: it would keep them alive. So is one that sees other
+    values than the first does, though it is equal: its factory has read more than its arguments.
+    """
+    if made.origin is None:
+        return made
+    sees = seen_by(made)
+    if any(isinstance(value, Seen) for value in sees):
+        return made
+    first = _first(made)
+    return first if first is made or seen_by(first) == sees else made
+
+
+@functools.lru_cache(maxsize=64)
+def _first(made: Made) -> Made:
     return made
 
 
@@ -136,6 +159,13 @@ def factory(function: Callable[Arguments, Made]) -> Callable[Arguments, Made]:
     Cells that it makes of equal arguments are equal, have one hash, and can be pickled; so `jax.jit`
     takes them as static arguments and traces once for all that are equal. Arrays and tracers among the
     arguments are equal to themselves alone, functions too. NumPy integers are integers.
+
+    What a factory makes must depend on its arguments alone, not on globals that change.
+
+    Raises:
+      TypeError: when called, if the function returns anything but a `Cell` or a `Layer`.
+      pickle.PicklingError: when pickled, if the factory or a function it was given has no name in a
+        module, as lambdas have none.
 
     Example:
       >>> import jaxrnn
@@ -155,6 +185,11 @@ def factory(function: Callable[Arguments, Made]) -> Callable[Arguments, Made]:
         args = tuple(map(plain, given))
         kwargs = {name: plain(value) for name, value in named.items()}
         made = function(*args, **kwargs)
+        if not isinstance(made, Remembered):
+            raise TypeError(
+                f"{function.__name__}() is decorated with jaxrnn.factory and must return a Cell or a"
+                f" Layer, got {type(made).__name__}"
+            )
         bound = signature.bind(*args, **kwargs)
         bound.apply_defaults()
         key = tuple((name, _key(value)) for name, value in bound.arguments.items())
@@ -164,7 +199,9 @@ def factory(function: Callable[Arguments, Made]) -> Callable[Arguments, Made]:
 
 
 def _key(value: Any) -> Hashable:
-    """What an argument is told by: 1, 1.0 and True are three."""
+    """What an argument is told by: 1, 1.0 and True are three, 0.0 and -0.0 two."""
+    if isinstance(value, float):
+        return type(value), value.hex()
     if isinstance(value, tuple | list):
         return type(value), tuple(map(_key, value))
     if isinstance(value, Mapping):

@@ -2,7 +2,10 @@
 
 import copy
 import dataclasses
+import functools
+import gc
 import pickle
+import weakref
 
 import jax
 import jax.numpy as jnp
@@ -48,7 +51,7 @@ def test_made_alike_is_equal(name):
     assert copy.deepcopy(one) is one
 
 
-@pytest.mark.parametrize("name", sorted({*FACTORIES} - {"time_distributed"}))
+@pytest.mark.parametrize("name", FACTORIES)
 def test_pickled_and_back_it_is_equal(name):
     layer = FACTORIES[name]()
     assert pickle.loads(pickle.dumps(layer)) == layer
@@ -71,6 +74,7 @@ DIFFERENT = {
     "1 and True": (cells.lstm(8, forget_bias=1), cells.lstm(8, forget_bias=True)),
     "1 and 1.0": (cells.lstm(8, forget_bias=1), cells.lstm(8, forget_bias=1.0)),
     "a function": (cells.elman(8), cells.elman(8, activation=jax.nn.relu)),
+    "0.0 and -0.0": (cells.lstm(8, forget_bias=0.0), cells.lstm(8, forget_bias=-0.0)),
     "the cell inside": (inside.zoneout(cells.gru(8), 0.1), inside.zoneout(cells.gru(9), 0.1)),
     "the order": (
         around.stack(cells.gru(8), around.dense(8)),
@@ -158,7 +162,75 @@ def test_equal_cells_share_what_is_compiled_eagerly():
     assert len(traces) == first
 
 
+FACTOR = 2.0
+
+
+@jaxrnn.factory
+def reading(features):
+    factor = FACTOR
+
+    def step(p, h, x):
+        return h, factor * x
+
+    return jaxrnn.cell("reading", lambda key, x: (), step, carry=features)
+
+
+def test_a_factory_that_reads_a_global_makes_no_stale_program(monkeypatch):
+    xs = jnp.ones((3, 2, 4))
+    before = jaxrnn.run(reading(5), (), xs)[1]
+    monkeypatch.setitem(globals(), "FACTOR", 3.0)
+    after = jaxrnn.run(reading(5), (), xs)[1]
+    assert float(before[0, 0, 0]) == 2
+    assert float(after[0, 0, 0]) == 3
+
+
+def test_arrays_and_tracers_are_not_kept_alive():
+    xs = jnp.ones((3, 2, 4))
+    params = cells.gru(5).init(jax.random.key(0), xs[0])
+    constant = jnp.full(5, 2.0)
+    seen = weakref.ref(constant)
+    jaxrnn.run(inside.leaky(cells.gru(5), constant), params, xs)
+    del constant
+    gc.collect()
+    assert seen() is None
+
+    cell = cells.elman(5)
+    params = cell.init(jax.random.key(0), xs[0])
+
+    def outputs(scale):
+        scaled = cells.elman(5, activation=lambda u: scale * u)
+        return jaxrnn.run(scaled, params, xs)[1]
+
+    with jax.checking_leaks():
+        jax.jit(outputs)(0.5)
+
+
+def test_a_factory_must_make_a_cell():
+    @jaxrnn.factory
+    def nothing(features):
+        return features
+
+    with pytest.raises(TypeError, match=r"nothing\(\) .* must return a Cell or a Layer, got int"):
+        nothing(8)
+
+
+def local(features):
+    @jaxrnn.factory
+    def inner():
+        return cells.gru(features)
+
+    return inner()
+
+
 UNPICKLED = {
+    "a factory in a function": (
+        lambda: local(8),
+        r"gru\(8\) cannot be pickled: it was made by local.<locals>.inner",
+    ),
+    "a lambda in a partial": (
+        lambda: cells.elman(8, activation=functools.partial(lambda a, u: u, 1)),
+        "<lambda>, which has no name",
+    ),
     "a lambda": (lambda: cells.elman(8, activation=lambda u: u), "<lambda>, which has no name"),
     "no factory": (
         lambda: jaxrnn.cell("mine", lambda key, x: (), lambda p, h, x: (h, h), carry=3),
