@@ -8,6 +8,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jaxrnn.checks import WrongInput, check_input
 from jaxrnn.core import Cell
@@ -26,8 +27,22 @@ class Features:
         self.axes = axes
         self.dtype = dtype
 
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Features) and self._told_by == other._told_by
+
+    def __hash__(self) -> int:
+        return hash(self._told_by)
+
     def __repr__(self) -> str:
-        return f"Features{self.axes}"
+        given = [
+            *map(str, self.axes),
+            *([] if self.dtype is None else [f"dtype={self._told_by[1]}"]),
+        ]
+        return f"Features({', '.join(given)})"
+
+    @property
+    def _told_by(self) -> tuple[Any, ...]:
+        return self.axes, None if self.dtype is None else jnp.dtype(self.dtype)
 
 
 def cell(
@@ -44,7 +59,7 @@ def cell(
 
         init(key, x) -> params
         step(params, carry, x) -> (carry, y)       or, for a cell with noise of its own,
-        step(params, carry, x, key=None)
+        step(params, carry, x, key=None)           key by position or by keyword, None for no noise
 
     Inside of these functions NumPy's rules of promotion hold, however JAX is configured: a bias [H] may
     be added to rows [*batch, H], a bfloat16 multiplied by a float32.
@@ -64,6 +79,7 @@ def cell(
       parallel: as in `jaxrnn.Cell`.
 
     Raises:
+      TypeError: if `step` takes something else than these.
       ValueError: if a number of features is not a positive integer.
 
     Example:
@@ -80,9 +96,10 @@ def cell(
       dtype('float32')
     """
     zeros = not callable(carry)
-    leaves = jax.tree.map(functools.partial(_features, name), carry) if zeros else None
-    own_step = promoting(step)
-    noisy = _takes_key(step)
+    of = functools.partial(_features, name)
+    # None would be no leaf, and a cell of None features one without a carry.
+    leaves = jax.tree.map(of, carry, is_leaf=lambda v: v is None) if zeros else None
+    own_step = _keyed(name, promoting(step))
 
     @promoting
     def make(key: Any, x: Any) -> Any:
@@ -95,13 +112,13 @@ def cell(
         if not zeros:
             return _closed(own_step, params, carry(params, x), x)
         check_input(name, x)
-        promoted = jnp.result_type(x.dtype, *(leaf.dtype for leaf in _numbers(params)))
+        promoted = jnp.result_type(x.dtype, *map(jnp.result_type, _numbers(params)))
         return jax.tree.map(lambda f: _zeros(f, x, promoted), leaves)
 
     @functools.wraps(step)
     def textbook(params: Any, carry: Any, x: Any, key: Any = None) -> tuple[Any, Any]:
         try:
-            return own_step(params, carry, x, *((key,) if noisy else ()))
+            return own_step(params, carry, x, key)
         except (TypeError, ValueError) as error:
             _check_params(name, make, params, x, error)
             raise
@@ -111,15 +128,14 @@ def cell(
         init=functools.wraps(init)(make),
         carry=first,
         step=textbook,
-        noise=noise,
+        noise=None if noise is None else promoting(noise),
         parallel=None if parallel is None else promoting(parallel),
     )
 
 
 def check_count(name: str, what: str, count: Any) -> None:
     """Refuses what is no positive integer; NumPy's are integers, bools are not."""
-    whole = hasattr(count, "__index__") and not isinstance(count, bool)
-    if not whole or operator.index(count) < 1:
+    if isinstance(count, bool) or not isinstance(count, int | np.integer) or count < 1:
         raise ValueError(f"{name} needs a positive number of {what}, got {count!r}")
 
 
@@ -153,10 +169,30 @@ def _zeros(features: Features, x: Any, promoted: Any) -> jax.Array:
     return zero_rows(x, features.axes, kind)
 
 
-def _takes_key(step: Callable[..., Any]) -> bool:
-    given = inspect.signature(step).parameters.values()
-    by_position = [p for p in given if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
-    return len(by_position) > 3 or any(p.kind is p.VAR_POSITIONAL for p in given)
+def _keyed(name: str, step: Callable[..., Any]) -> Callable[..., Any]:
+    """The step as a function of params, carry, x and key, however it takes the key, or does not."""
+    signature = inspect.signature(step)
+    given = signature.parameters
+    by_position = [
+        p for p in given.values() if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)
+    ]
+    # A fourth one of another name that has a default is an option of the step, no place for a key.
+    positional = any(p.kind is p.VAR_POSITIONAL for p in given.values()) or any(
+        p.name == "key" or p.default is None or p.default is p.empty for p in by_position[3:4]
+    )
+    named = "key" in given and given["key"].kind is inspect.Parameter.KEYWORD_ONLY
+    try:
+        signature.bind(None, None, None, *[None] * positional, **{"key": None} if named else {})
+    except TypeError:
+        raise TypeError(
+            f"{name} needs a step(params, carry, x) or step(params, carry, x, key=None), got"
+            f" step{signature}"
+        ) from None
+    if named:
+        return lambda params, carry, x, key=None: step(params, carry, x, key=key)
+    if positional:
+        return lambda params, carry, x, key=None: step(params, carry, x, key)
+    return lambda params, carry, x, key=None: step(params, carry, x)  # noqa: ARG005
 
 
 def _of_dtype(x: Any, dtype: Any) -> Any:
@@ -168,14 +204,15 @@ def _of_dtype(x: Any, dtype: Any) -> Any:
 
 
 def _numbers(tree: Any) -> list[Any]:
-    return [v for v in jax.tree.leaves(tree) if jnp.issubdtype(v.dtype, jnp.number)]
+    return [v for v in jax.tree.leaves(tree) if jnp.issubdtype(jnp.result_type(v), jnp.number)]
 
 
 def _closed(step: Callable[..., Any], params: Any, carry: Any, x: Any) -> Any:
     """The carry in the dtype that the step gives it back in, where parameters and x are not of one."""
 
     def floating(tree: Any) -> set[Any]:
-        return {v.dtype for v in _numbers(tree) if jnp.issubdtype(v.dtype, jnp.inexact)}
+        found = map(jnp.result_type, _numbers(tree))
+        return {kind for kind in found if jnp.issubdtype(kind, jnp.inexact)}
 
     def promoted(old: Any, new: Any) -> Any:
         if not jnp.issubdtype(old.dtype, jnp.inexact):

@@ -168,6 +168,61 @@ def test_a_step_with_a_key_and_one_without():
     assert (jaxrnn.run(noisy, params, xs, key=jax.random.key(1))[1] != quiet).any()
 
 
+STEPS = {
+    "key": lambda p, h, x, key: (h, x if key is None else x + 1),
+    "key=None": lambda p, h, x, key=None: (h, x if key is None else x + 1),
+    "rng=None": lambda p, h, x, rng=None: (h, x if rng is None else x + 1),
+    "*, key=None": lambda p, h, x, *, key=None: (h, x if key is None else x + 1),
+    "*key": lambda p, h, x, *key: (h, x if key == (None,) else x + 1),
+}
+
+
+@pytest.mark.parametrize("name", STEPS)
+def test_a_key_is_given_however_it_is_taken(name):
+    cell = jaxrnn.cell("mine", lambda key, x: (), STEPS[name], carry=H)
+    x = jnp.ones((B, D))
+    assert (cell.step((), None, x)[1] == 1).all()
+    assert (cell.step((), None, x, jax.random.key(0))[1] == 2).all()
+
+
+def test_an_option_of_a_step_is_no_key():
+    cell = jaxrnn.cell("mine", lambda key, x: (), lambda p, h, x, by=3.0: (h, by * x), carry=H)
+    assert (cell.step((), None, jnp.ones((B, D)), jax.random.key(0))[1] == 3).all()
+
+
+def test_noise_is_promoted_as_the_step_is():
+    cell = jaxrnn.cell(
+        "mine",
+        lambda key, x: jnp.ones(D, x.dtype),
+        lambda p, h, x: (h + p * x, h),
+        carry=D,
+        noise=lambda p, x, key: p * jnp.ones(D, jnp.bfloat16),
+    )
+    xs = jax.ShapeDtypeStruct((3, B, D), jnp.float32)
+    with jax.numpy_dtype_promotion("strict"):
+        _, ys = jax.eval_shape(
+            lambda xs, key: jaxrnn.run(cell, jnp.ones(D), xs, key=key), xs, jax.random.key(0)
+        )
+    assert ys.dtype == jnp.float32
+
+
+def test_parameters_may_hold_numbers_and_keys():
+    cell = jaxrnn.cell(
+        "mine",
+        lambda key, x: {"w": 2.0, "key": key},
+        lambda p, h, x: (h * p["w"], x),
+        carry=D,
+    )
+    params = cell.init(jax.random.key(0), jnp.ones((B, D)))
+    assert cell.carry(params, jnp.ones((B, D), jnp.bfloat16)).dtype == jnp.float32
+
+
+def test_features_are_told_by_what_they_say():
+    assert Features(2, 3) == Features(2, 3) != Features(3, 2)
+    assert hash(Features(2, dtype="float32")) == hash(Features(2, dtype=jnp.float32))
+    assert repr(Features(2, 3, dtype=jnp.float32)) == "Features(2, 3, dtype=float32)"
+
+
 wrong = COUNTED.init(jax.random.key(0), jnp.zeros((B, D + 2)))
 MESSAGES = {
     "parameters of another x": (
@@ -187,6 +242,20 @@ MESSAGES = {
         lambda: COUNTED.init(jax.random.key(0), jnp.ones(())),
         "is the time axis missing",
     ),
+    "one feature of parameters, which would be broadcast": (
+        lambda: jaxrnn.run(
+            cells.causal_conv(3),
+            cells.causal_conv(3).init(jax.random.key(0), jnp.ones((B, 1))),
+            jnp.ones((3, B, D)),
+        ),
+        r"causal_conv\(3\) got x with 4 features .* params.input is \[1, 3\] and not \[4, 3\]",
+    ),
+    "a step of two": (
+        lambda: jaxrnn.cell("mine", init, lambda h, x: (h, x), carry=H),
+        r"mine needs a step\(params, carry, x\) or .*, got step\(h, x\)",
+    ),
+    "None for a number": (lambda: cells.lstm(None), "positive number of features, got None"),
+    "an array for a number": (lambda: cells.gru(np.array([8])), r"got array\(\[8\]\)"),
     "no features": (
         lambda: jaxrnn.cell("mine", init, step, carry=0),
         "mine needs a positive number of features, got 0",
