@@ -147,8 +147,7 @@ def run(
             raise
 
     arrays = jax.tree.map(as_array, (params, xs, carry, lengths, mask, resets, key))
-    owner = layer if layer.origin is None else one_of_equal(layer)
-    return compiled(owner, ("run", reverse, method), program, *arrays)
+    return compiled(one_of_equal(layer), ("run", reverse, method), program, *arrays)
 
 
 def time_flags(xs: Any, lengths: Any, mask: Any, resets: Any, key: Any) -> dict[str, Any]:

@@ -133,6 +133,10 @@ def _make_again(factory: Callable[..., Any], args: Any, kwargs: Any) -> Any:
     return factory(*map(found, args), **{name: found(value) for name, value in kwargs.items()})
 
 
+_firsts: dict[Any, Any] = {}
+_KEPT = 64  # of them; the oldest are forgotten
+
+
 def one_of_equal(made: Made) -> Made:
     """Of all that are equal the one that was seen first, so that what is kept for it serves them all.
 
@@ -141,16 +145,17 @@ def one_of_equal(made: Made) -> Made:
     """
     if made.origin is None:
         return made
+    first = _firsts.get(made)
+    if first is made:
+        return made
     sees = seen_by(made)
     if any(isinstance(value, Seen) for value in sees):
         return made
-    first = _first(made)
-    return first if first is made or seen_by(first) == sees else made
-
-
-@functools.lru_cache(maxsize=64)
-def _first(made: Made) -> Made:
-    return made
+    if first is None:
+        if len(_firsts) >= _KEPT:
+            _firsts.pop(next(iter(_firsts)), None)
+        return _firsts.setdefault(made, made)
+    return first if seen_by(first) == sees else made
 
 
 def factory(function: Callable[Arguments, Made]) -> Callable[Arguments, Made]:
