@@ -1,4 +1,9 @@
-"""Cells: inside the loop, the equations. One family a file, each as its paper prints it."""
+"""Cells: inside the loop, the equations. One family a file, each as its paper prints it.
+
+Of all of them: parameters have the dtype of the x that `init` is given, or `dtype`; carry and output
+have the promoted dtype of parameters and x, unless the cell says otherwise; a number of features or
+steps that is not a positive integer raises ValueError.
+"""
 
 from jaxrnn.cells.antisymmetric import AntisymmetricParams as AntisymmetricParams
 from jaxrnn.cells.antisymmetric import GatedAntisymmetricParams as GatedAntisymmetricParams

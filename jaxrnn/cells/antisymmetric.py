@@ -54,11 +54,10 @@ def antisymmetric_rnn(
       activation: φ.
       input_init: of W [D, H].
       recurrent_init: of R [H, H]; normal with variance 1/H.
-      dtype: of the parameters; that of x if None. Carry and output have the promoted dtype of
-        parameters and x.
+      dtype: of the parameters; that of x if None.
 
     Raises:
-      ValueError: if `features` is not a positive integer, or a constant is not positive.
+      ValueError: if a constant is not positive.
 
     Reference: Chang et al., AntisymmetricRNN: a dynamical system view on recurrent neural networks,
     2019, arXiv:1902.09689.

@@ -43,8 +43,7 @@ def cfn(
       input_bias: what the bias of η is initialised to. May be traced.
       input_init: of each block of W [D, 3H].
       recurrent_init: of each gate's block of R [H, 2H].
-      dtype: of the parameters; that of x if None. Carry and output have the promoted dtype of
-        parameters and x.
+      dtype: of the parameters; that of x if None.
 
     Reference: Laurent & von Brecht, A recurrent neural network without chaos, 2016,
     arXiv:1612.06212.

@@ -40,11 +40,7 @@ def causal_conv(window: int, *, input_init: parts.Initialiser = taps, dtype: Any
     Args:
       window: K, in time steps; 1 is a scale and a shift.
       input_init: of w [D, K]; uniform in ±1/√K if not given.
-      dtype: of the parameters; that of x if None. Carry and output have the promoted dtype of
-        parameters and x.
-
-    Raises:
-      ValueError: if `window` is not a positive integer.
+      dtype: of the parameters; that of x if None.
     """
     name = f"causal_conv({window})"
     check_window("causal_conv", window)

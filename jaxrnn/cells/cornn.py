@@ -62,11 +62,10 @@ def cornn(
       activation: φ.
       input_init: of V [D, H].
       recurrent_init: of R and S [H, H].
-      dtype: of the parameters; that of x if None. Carry and output have the promoted dtype of
-        parameters and x.
+      dtype: of the parameters; that of x if None.
 
     Raises:
-      ValueError: if `features` is not a positive integer, or a constant is not positive.
+      ValueError: if a constant is not positive.
 
     Reference: Rusch & Mishra, Coupled oscillatory recurrent neural network (coRNN): an accurate and
     (gradient) stable architecture for learning long time dependencies, 2021, arXiv:2010.00951.

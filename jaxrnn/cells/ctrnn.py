@@ -53,11 +53,10 @@ def ctrnn(
       activation: φ.
       input_init: of W [D, H].
       recurrent_init: of R [H, H].
-      dtype: of the parameters; that of x if None. Carry and output have the promoted dtype of
-        parameters and x.
+      dtype: of the parameters; that of x if None.
 
     Raises:
-      ValueError: if `features` is not a positive integer, or not 1 < tau_min <= tau_max.
+      ValueError: if not 1 < tau_min <= tau_max.
 
     References: Funahashi & Nakamura, Approximation of dynamical systems by continuous time recurrent
     neural networks, Neural Networks 6, 1993; in this form Beer, On the dynamics of small

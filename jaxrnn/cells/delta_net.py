@@ -48,8 +48,7 @@ def delta_net(
       heads: how many memories there are side by side.
       key_features: K, of q and k of one head; V if None.
       input_init: of the columns of W [D, 2 heads K + features + heads] for q, k, v and b.
-      dtype: of the parameters; that of x if None. Carry and output have the promoted dtype of
-        parameters and x.
+      dtype: of the parameters; that of x if None.
 
     Raises:
       ValueError: if `features`, `heads` or `key_features` is not a positive integer, or the heads do
@@ -134,8 +133,7 @@ def gated_delta_net(
       decay_range: between what e^A is drawn, uniformly. May be traced.
       step_range: between what softplus(c) is drawn, log-uniformly: Δ where d = 0. May be traced.
       input_init: of the columns of W [D, 2 heads K + features + 2 heads] for q, k, v, b and d.
-      dtype: of the parameters; that of x if None. Carry and output have the promoted dtype of
-        parameters and x.
+      dtype: of the parameters; that of x if None.
 
     Raises:
       ValueError: if `features`, `heads` or `key_features` is not a positive integer, the heads do not

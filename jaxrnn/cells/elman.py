@@ -38,8 +38,7 @@ def elman(
         Le et al. 2015, arXiv:1504.00941.
       input_init: of W [D, H].
       recurrent_init: of R [H, H].
-      dtype: of the parameters; that of x if None. Carry and output have the promoted dtype of
-        parameters and x.
+      dtype: of the parameters; that of x if None.
 
     Reference: Elman, Finding structure in time, Cognitive Science 14, 1990.
     """
@@ -94,11 +93,7 @@ def jordan(
       outputs: O; H if None.
       activation, output_activation: φ and ψ.
       input_init, recurrent_init, output_init: of W [D, H], R [O, H] and V [H, O].
-      dtype: of the parameters; that of x if None. Carry and output have the promoted dtype of
-        parameters and x.
-
-    Raises:
-      ValueError: if `features` or `outputs` is not a positive integer.
+      dtype: of the parameters; that of x if None.
 
     Reference: Jordan, Serial order: a parallel distributed processing approach, 1986.
     """

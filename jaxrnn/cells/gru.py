@@ -41,8 +41,7 @@ def gru(
       features: H.
       input_init: of each gate's block of W [D, 3H].
       recurrent_init: of each gate's block of R [H, 3H].
-      dtype: of the parameters; that of x if None. Carry and output have the promoted dtype of
-        parameters and x.
+      dtype: of the parameters; that of x if None.
 
     Reference: Cho et al., Learning phrase representations using RNN encoder-decoder, 2014, version 1
     of arXiv:1406.1078.
@@ -153,8 +152,7 @@ def mgu(
       forget_bias: what the bias of the gate is initialised to. May be traced.
       input_init: of each gate's block of W [D, 2H].
       recurrent_init: of each gate's block of R [H, 2H].
-      dtype: of the parameters; that of x if None. Carry and output have the promoted dtype of
-        parameters and x.
+      dtype: of the parameters; that of x if None.
 
     Reference: Zhou et al., Minimal gated unit for recurrent neural networks, 2016, arXiv:1603.09420.
     """

@@ -53,7 +53,7 @@ def hgrn(
         x, the carry the complex dtype of this precision, complex64 at least.
 
     Raises:
-      ValueError: if `features` is not a positive integer, or `lower_bound` is not in [0, 1).
+      ValueError: if `lower_bound` is not in [0, 1).
 
     Reference: Qin, Yang & Zhong, Hierarchically gated recurrent neural network for sequence modeling,
     2023, arXiv:2311.04823; the initial phases are those of the authors' program.

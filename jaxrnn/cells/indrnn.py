@@ -37,8 +37,7 @@ def indrnn(
       activation: φ.
       input_init: of W [D, H].
       recurrent_init: of u [H]; uniform in [0, 1), as the paper has it for all but the last layer.
-      dtype: of the parameters; that of x if None. Carry and output have the promoted dtype of
-        parameters and x.
+      dtype: of the parameters; that of x if None.
 
     Reference: Li et al., Independently recurrent neural network, 2018, arXiv:1803.04831.
     """

@@ -50,11 +50,10 @@ def janet(
       forget_bias: what the bias of f is initialised to where `chrono` is None. May be traced.
       input_init: of each block of W [D, 2H].
       recurrent_init: of each block of R [H, 2H].
-      dtype: of the parameters; that of x if None. Carry and output have the promoted dtype of
-        parameters and x.
+      dtype: of the parameters; that of x if None.
 
     Raises:
-      ValueError: if `features` is not a positive integer, or `chrono` is not more than 2.
+      ValueError: if `chrono` is not more than 2.
 
     Reference: van der Westhuizen & Lasenby, The unreasonable effectiveness of the forget gate, 2018,
     arXiv:1804.04849.

@@ -48,8 +48,7 @@ def layer_norm_lstm(
       forget_bias: what the bias of the forget gate is initialised to. May be traced.
       input_init: of each gate's block of W [D, 4H].
       recurrent_init: of each gate's block of R [H, 4H].
-      dtype: of the parameters; that of x if None. Carry and output have the promoted dtype of
-        parameters and x; means and variances are taken in float32 at least.
+      dtype: of the parameters; that of x if None. Means and variances are taken in float32 at least.
 
     Reference: Ba, Kiros & Hinton, Layer normalization, 2016, arXiv:1607.06450, eq. 20–22.
     """

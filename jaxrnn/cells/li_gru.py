@@ -50,8 +50,7 @@ def li_gru(
       activation: φ.
       input_init: of each block of W [D, 2H].
       recurrent_init: of each block of R [H, 2H].
-      dtype: of the parameters; that of x if None. Carry and output have the promoted dtype of
-        parameters and x; means and variances are taken in float32 at least.
+      dtype: of the parameters; that of x if None. Means and variances are taken in float32 at least.
 
     Reference: Ravanelli et al., Light gated recurrent units for speech recognition, 2018,
     arXiv:1803.10225.

@@ -55,8 +55,7 @@ def linear_attention(
       key_features: K, of q and k of one head; V if None.
       epsilon: ε. May be traced.
       input_init: of the columns of W [D, 2 heads K + features] for q, k and v.
-      dtype: of the parameters; that of x if None. Carry and output have the promoted dtype of
-        parameters and x.
+      dtype: of the parameters; that of x if None.
 
     Raises:
       ValueError: if `features`, `heads` or `key_features` is not a positive integer, or the heads do
@@ -136,8 +135,7 @@ def retention(
       decay: γ, a number in [0, 1] or one for each head; 1 − 2⁻⁵⁻ⁱ for i = 0 … heads − 1 if None. May
         be traced.
       input_init: of the columns of W [D, 2 heads K + features] for q, k and v.
-      dtype: of the parameters; that of x if None. Carry and output have the promoted dtype of
-        parameters and x.
+      dtype: of the parameters; that of x if None.
 
     Raises:
       ValueError: if `features`, `heads` or `key_features` is not a positive integer, the heads do not
@@ -234,8 +232,7 @@ def gated_linear_attention(
       temperature: τ; the larger, the slower the memory forgets. May be traced.
       input_init: of the columns of W [D, 2 heads K + features + rank] for q, k, v and r.
       gate_init: of U [rank, heads K]; b is initialised to 0.
-      dtype: of the parameters; that of x if None. Carry and output have the promoted dtype of
-        parameters and x.
+      dtype: of the parameters; that of x if None.
 
     Raises:
       ValueError: if `features`, `heads`, `key_features` or `rank` is not a positive integer, the heads

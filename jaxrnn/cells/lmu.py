@@ -66,8 +66,7 @@ def lmu(
       activation: φ.
       input_init, recurrent_init, memory_init: of W [D, H], R [H, H] and M [N, H].
       encoder_init: of eₓ [D, 1] and eₕ [H, 1]; eₘ [N, 1] is at first 0.
-      dtype: of the parameters; that of x if None. Carry and output have the promoted dtype of
-        parameters and x.
+      dtype: of the parameters; that of x if None.
 
     Raises:
       TypeError: if `theta` is traced.

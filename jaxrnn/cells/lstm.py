@@ -48,8 +48,7 @@ def lstm(
         not in the equation (Gers et al. 2000; Jozefowicz et al. 2015). May be traced.
       input_init: of each gate's block of W [D, 4H].
       recurrent_init: of each gate's block of R [H, 4H].
-      dtype: of the parameters; that of x if None. Carry and output have the promoted dtype of
-        parameters and x.
+      dtype: of the parameters; that of x if None.
 
     References: Hochreiter & Schmidhuber, Long short-term memory, Neural Computation 9, 1997; Gers,
     Schmidhuber & Cummins, Learning to forget, Neural Computation 12, 2000.
@@ -114,8 +113,7 @@ def peephole_lstm(
       forget_bias: what the bias of the forget gate is initialised to. May be traced.
       input_init: of each gate's block of W [D, 4H].
       recurrent_init: of each gate's block of R [H, 4H].
-      dtype: of the parameters; that of x if None. Carry and output have the promoted dtype of
-        parameters and x.
+      dtype: of the parameters; that of x if None.
 
     References: Gers & Schmidhuber, Recurrent nets that time and count, 2000; in this form Graves,
     Generating sequences with recurrent neural networks, 2013, arXiv:1308.0850.

@@ -74,8 +74,8 @@ def selective_ssm(
       input_init: of W [D, E].
       select_init: of the three blocks of S [E, R+2N].
       step_init: of P [R, E].
-      dtype: of the parameters; that of x if None. Carry and output have the promoted dtype of
-        parameters and x. In bfloat16 an Ā nearer to 1 than 2⁻⁹ is 1: float32 remembers longer.
+      dtype: of the parameters; that of x if None. In bfloat16 an Ā nearer to 1 than 2⁻⁹
+        is 1: float32 remembers longer.
 
     Raises:
       TypeError: if `discretise` is no function.

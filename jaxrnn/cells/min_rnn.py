@@ -46,8 +46,7 @@ def min_gru(
       activation: g. `positive` is that of the paper's experiments, whose log-space form needs h > 0;
         `lambda u: u` is the paper's plain form.
       input_init: of each gate's block of W [D, 2H].
-      dtype: of the parameters; that of x if None. Carry and output have the promoted dtype of
-        parameters and x.
+      dtype: of the parameters; that of x if None.
 
     Reference: Feng et al., Were RNNs all we needed?, 2024, arXiv:2410.01201.
     """
@@ -99,8 +98,7 @@ def min_lstm(
       forget_bias: what the bias of the forget gate is initialised to. May be traced.
       activation: g, as for `min_gru`.
       input_init: of each gate's block of W [D, 3H].
-      dtype: of the parameters; that of x if None. Carry and output have the promoted dtype of
-        parameters and x.
+      dtype: of the parameters; that of x if None.
 
     Reference: Feng et al., Were RNNs all we needed?, 2024, arXiv:2410.01201.
     """

@@ -59,8 +59,7 @@ def qrnn(
       pooling: "f", "fo" or "ifo"; G = 2, 3 or 4.
       forget_bias: what the bias of the forget gate is initialised to. May be traced.
       input_init: of each gate's block [K, D, H] of W [D, KGH].
-      dtype: of the parameters; that of x if None. Carry and output have the promoted dtype of
-        parameters and x.
+      dtype: of the parameters; that of x if None.
 
     Raises:
       ValueError: if `features` or `window` is not a positive integer, or `pooling` is not known.

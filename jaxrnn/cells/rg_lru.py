@@ -52,8 +52,8 @@ def rg_lru(
       r_min, r_max: at first σ(Λ)ᶜ, the decay at r = 1, is uniform between them. May be traced.
       input_init: of W [D, H].
       gate_init: of each head's block of each gate [H/G, H/G].
-      dtype: of the parameters; that of x if None. Carry and output have the promoted dtype of
-        parameters and x. In bfloat16 an a nearer to 1 than 2⁻⁹ is 1: float32 remembers longer.
+      dtype: of the parameters; that of x if None. In bfloat16 an a nearer to 1 than 2⁻⁹
+        is 1: float32 remembers longer.
 
     Raises:
       ValueError: if `features` or `heads` is not a positive integer, `heads` does not divide

@@ -57,8 +57,7 @@ def sru(
       input_init: of each block of W [D, 3H], or [D, 4H] if D ≠ H. The gates' blocks are then scaled by
         √½: with v of variance ½, their pre-activations have the variance of n.
       recurrent_init: of v [2H].
-      dtype: of the parameters; that of x if None. Carry and output have the promoted dtype of
-        parameters and x.
+      dtype: of the parameters; that of x if None.
 
     Reference: Lei et al., Simple recurrent units for highly parallelizable recurrence, 2018,
     arXiv:1709.02755; the scales of gates and v are those of the authors' program.
@@ -118,8 +117,7 @@ def sru_v1(
       activation: g.
       highway_bias: what the bias of r is initialised to. May be traced.
       input_init: of each block of W [D, 3H], or [D, 4H] if D ≠ H.
-      dtype: of the parameters; that of x if None. Carry and output have the promoted dtype of
-        parameters and x.
+      dtype: of the parameters; that of x if None.
 
     Reference: Lei & Zhang, Training RNNs as fast as CNNs, 2017, version 1 of arXiv:1709.02755.
     """

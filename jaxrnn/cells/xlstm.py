@@ -58,8 +58,7 @@ def mlstm(
       forget_bias: what the bias of f̃ is initialised to, a number or one for each head; evenly spaced
         from 3 to 6 if None, as in the authors' code. May be traced.
       input_init: of the columns of W [D, 2 heads + features + 2 heads K + features] for each of them.
-      dtype: of the parameters; that of x if None. Carry and output have the promoted dtype of
-        parameters and x.
+      dtype: of the parameters; that of x if None.
 
     Raises:
       ValueError: if `features`, `heads` or `key_features` is not a positive integer, or the heads do
@@ -213,8 +212,7 @@ def slstm(
       forget_bias: what the bias of f̃ is initialised to. May be traced.
       input_init: of each gate's block of W [D, 4H].
       recurrent_init: of each gate's block [P, P] of each head of R [heads, P, 4P].
-      dtype: of the parameters; that of x if None. Carry and output have the promoted dtype of
-        parameters and x.
+      dtype: of the parameters; that of x if None.
 
     Raises:
       ValueError: if `features` or `heads` is not a positive integer, or the heads do not divide the
