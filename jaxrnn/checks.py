@@ -12,6 +12,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import core
 
+from jaxrnn.engine import meshes
+
 
 def check_run(
     layer: Any, params: Any, xs: Any, carry: Any, lengths: Any, mask: Any, resets: Any, key: Any
@@ -33,6 +35,25 @@ def check_arguments(layer: Any, xs: Any, lengths: Any, mask: Any, resets: Any, k
     check_lengths(lengths, xs, length)
     for name, flags in (("mask", mask), ("resets", resets)):
         check_flags(name, flags, xs, length)
+
+
+def check_way(xs: Any, reverse: Any, method: Any) -> None:
+    """The direction and the method, and whether that method can run arrays that lie as these do."""
+    if not isinstance(reverse, bool | np.bool_):
+        raise TypeError(f"reverse must be True or False, got {reverse!r}")
+    if method is not None and not hasattr(method, "refusal"):
+        raise TypeError(
+            "method must be one that jaxrnn.methods makes, such as methods.scan(), or None; got"
+            f" {method!r}"
+        )
+    for path, leaf in jax.tree_util.tree_leaves_with_path(xs):
+        for axis in meshes.axes_of(leaf, 0):
+            if method is None or axis != method.axis:
+                raise ValueError(
+                    f"xs{jax.tree_util.keystr(path)} is split over the mesh axis {axis!r} in time, which"
+                    f" a loop goes through step by step: give method=methods.associative(mesh=mesh,"
+                    f" axis={axis!r}), or an xs with whole time (jax.sharding.reshard)"
+                )
 
 
 def as_flags(name: str, flags: Any) -> Any:

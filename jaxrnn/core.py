@@ -9,9 +9,9 @@ import jax
 import jax.numpy as jnp
 
 from jaxrnn import methods
-from jaxrnn.checks import as_carry, as_flags, check_arguments, check_carry, check_step
+from jaxrnn.checks import as_carry, as_flags, check_arguments, check_carry, check_step, check_way
 from jaxrnn.engine.eager import compiled
-from jaxrnn.engine.jaxprs import is_explicit
+from jaxrnn.engine.meshes import is_explicit, over_time, resharded, split_alike, types
 from jaxrnn.guard import Inputs, all_steps, guarded, template
 from jaxrnn.methods.base import Method, Problem
 from jaxrnn.origin import Remembered, one_of_equal
@@ -119,7 +119,7 @@ def run(
       TypeError, ValueError: if the arguments do not fit, before anything runs.
       NotImplementedError: if `method` cannot serve, with the reason and a remedy.
 
-    Example:
+    Examples:
       >>> import jax, jax.numpy as jnp, jaxrnn
       >>> cell = jaxrnn.cells.lstm(8)
       >>> xs = jnp.ones((5, 2, 3))                              # [T, B, D]
@@ -131,9 +131,10 @@ def run(
     lengths, mask = as_flags("lengths", lengths), as_flags("mask", mask)
     resets = as_flags("resets", resets)
     check_arguments(layer, xs, lengths, mask, resets, key)
+    check_way(xs, reverse, method)
     carry = as_carry(layer, params, xs, carry)
 
-    def program(layer, params, xs, carry, lengths, mask, resets, key):
+    def recur(layer, params, xs, carry, lengths, mask, resets, key):
         check_carry(layer, params, xs, carry, lengths, mask, resets)
         flags = time_flags(xs, lengths, mask, resets, key)
         given = params
@@ -146,8 +147,13 @@ def run(
             check_step(layer, given, xs, key)  # may know a better word for it
             raise
 
+    def program(layer, *arrays):
+        if method is None or method.axis is None:
+            return recur(layer, *arrays)
+        return over_time(partial(recur, layer), method.axis, *arrays)
+
     arrays = jax.tree.map(as_array, (params, xs, carry, lengths, mask, resets, key))
-    return compiled(one_of_equal(layer), ("run", reverse, method), program, *arrays)
+    return compiled(one_of_equal(layer), ("run", bool(reverse), method), program, *arrays)
 
 
 def time_flags(xs: Any, lengths: Any, mask: Any, resets: Any, key: Any) -> dict[str, Any]:
@@ -176,10 +182,14 @@ def first_carry(layer: Cell | Layer, params: Any, x: Any) -> Any:
     first = layer.carry(params, x)
     if layer.step is None or not any(map(is_explicit, jax.tree.leaves(x))):
         return first
-    after, _ = jax.eval_shape(layer.step, params, first, x)
-    if jax.tree.structure(after) != jax.tree.structure(first):
-        return first  # `check_step` says what is wrong
-    return jax.tree.map(lambda a, b: jax.sharding.reshard(a, b.sharding), first, after)
+    for _ in jax.tree.leaves(first):  # what one leaf is split over another may be after it
+        after, _ = types(layer.step, params, first, x)
+        if jax.tree.structure(after) != jax.tree.structure(first):
+            return first  # `check_step` says what is wrong
+        if all(map(split_alike, jax.tree.leaves(first), jax.tree.leaves(after))):
+            break
+        first = jax.tree.map(resharded, first, after)
+    return first
 
 
 def as_array(value: Any) -> Any:

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jaxrnn.engine.jaxprs import is_explicit
+from jaxrnn.engine.meshes import is_explicit
 
 
 class Inputs(NamedTuple):
@@ -79,7 +79,7 @@ def zero_rows(x: Any, features: tuple[int, ...], dtype: Any) -> jax.Array:
     shape = (*x.shape[:-1], *features)
     if not is_explicit(x):
         return jnp.zeros_like(x, shape=shape, dtype=dtype)
-    rows = jnp.zeros_like(x, dtype=dtype).sum(-1)  # is split as the rows of x are
+    rows = _summed(x, -1).astype(dtype)
     return jnp.broadcast_to(jnp.expand_dims(rows, range(rows.ndim, len(shape))), shape)
 
 
@@ -92,10 +92,18 @@ def template(xs: Any) -> Any:
 
     def leaf(a: Any) -> Any:
         if is_explicit(a) and jnp.issubdtype(a.dtype, jnp.number):
-            return jnp.zeros_like(a).sum(0, dtype=a.dtype)  # is split as the rest of a is
+            return _summed(a, 0).astype(a.dtype)
         return zero(a, jnp.shape(a)[1:])
 
     return jax.tree.map(leaf, xs)
+
+
+def _summed(a: Any, axis: int) -> jax.Array:
+    """Zeros without one axis, split over mesh axes as the rest of a is.
+
+    Of float32, as XLA:CPU does not survive a sum of complex zeros over an axis that is split.
+    """
+    return jnp.zeros_like(a, dtype=jnp.float32).sum(axis)
 
 
 def zero(like: Any, shape: tuple[int, ...]) -> Any:

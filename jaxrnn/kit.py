@@ -82,7 +82,7 @@ def cell(
       TypeError: if `step` takes something else than these.
       ValueError: if a number of features is not a positive integer.
 
-    Example:
+    Examples:
       >>> import jax, jax.numpy as jnp, jaxrnn
       >>> def init(key, x):
       ...     return jax.random.normal(key, (x.shape[-1] + 8, 8), x.dtype) / 8

@@ -30,7 +30,7 @@ class RNN(nn.Module):
       feature_axes: how many of the last axes of inputs are features; if None, 1, and 0 of integers.
       method: how to run, one of `jaxrnn.methods`; None chooses.
 
-    Example:
+    Examples:
       >>> import jax, jax.numpy as jnp
       >>> from jaxrnn import cells, linen
       >>> model, inputs = linen.RNN(cells.lstm(8)), jnp.ones((2, 5, 3))      # [B, T, D]

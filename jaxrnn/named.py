@@ -31,7 +31,7 @@ def named_leaves(tree: Any) -> dict[str, Any]:
 def nested(params: Any) -> dict[str, Any]:
     """The leaves under the names of the fields, keys and positions that lead to them.
 
-    Example:
+    Examples:
       >>> from jaxrnn.cells import ElmanParams
       >>> nested((ElmanParams(input=1, recurrent=2, bias=3), {"kernel": 4}))
       {'0': {'input': 1, 'recurrent': 2, 'bias': 3}, '1': {'kernel': 4}}

@@ -18,8 +18,8 @@ class RNN(nnx.Module):
     """Runs a cell or a layer of jaxrnn over a sequence [*batch, T, *features].
 
     `params` holds what `layer.init(key, x)` makes of one key of `rngs.params`, each array an
-    `nnx.Param`, by name: model.params["recurrent"] of a cell, model.params["0"]["recurrent"] of the
-    first layer of a stack. Nothing else in the module changes.
+    `nnx.Param`, by name: `model.params["recurrent"]` of a cell, `model.params["0"]["recurrent"]` of
+    the first layer of a stack. Nothing else in the module changes.
 
     Args:
       layer: a `Cell` or a `Layer`.
@@ -30,7 +30,7 @@ class RNN(nnx.Module):
       feature_axes: how many of the last axes of inputs are features; if None, 1, and 0 of integers.
       method: one of `jaxrnn.methods`; None chooses.
 
-    Example:
+    Examples:
       >>> import jax.numpy as jnp
       >>> from flax.nnx import Rngs
       >>> from jaxrnn import cells, nnx

@@ -172,7 +172,7 @@ def factory(function: Callable[Arguments, Made]) -> Callable[Arguments, Made]:
       pickle.PicklingError: when pickled, if the factory or a function it was given has no name in a
         module, as lambdas have none.
 
-    Example:
+    Examples:
       >>> import jaxrnn
       >>> jaxrnn.cells.lstm(8) == jaxrnn.cells.lstm(features=8)
       True

@@ -10,7 +10,7 @@ from jaxrnn.around import parts
 from jaxrnn.cells import parts as cell_parts
 from jaxrnn.checks import check_input
 from jaxrnn.core import Layer, lift
-from jaxrnn.guard import zero_rows
+from jaxrnn.engine.meshes import whole_features
 from jaxrnn.kit import cell, check_count, input_features, promoting
 from jaxrnn.origin import factory
 
@@ -60,7 +60,8 @@ def causal_conv(
 
     def carry(p, x):
         check_input(name, x)
-        return zero_rows(x, (width - 1, x.shape[-1]), jnp.promote_types(x.dtype, p.kernel.dtype))
+        none = jnp.zeros_like(x, dtype=jnp.promote_types(x.dtype, p.kernel.dtype))
+        return jnp.repeat(none[..., None, :], width - 1, axis=-2)  # is split as x is
 
     def step(p, past, x, *key):
         del key
@@ -90,6 +91,7 @@ def _convolve(p: CausalConvParams, xs: Any, past: Any, reverse: bool) -> tuple[A
     else:
         xs, kernel = jnp.concatenate([before, xs]), p.kernel
     length = xs.shape[0] - width + 1
+    xs = whole_features(xs)
     rows = xs.reshape(xs.shape[0], math.prod(xs.shape[1:-1]), xs.shape[-1])
     ys = jax.lax.conv_general_dilated(
         rows, kernel.astype(rows.dtype), (1,), "VALID", dimension_numbers=("WNC", "WIO", "WNC")

@@ -10,8 +10,8 @@ from jax.sharding import NamedSharding
 
 from jaxrnn import methods
 from jaxrnn.core import Cell, Layer, lift
-from jaxrnn.engine.jaxprs import is_explicit
-from jaxrnn.guard import select, zeros
+from jaxrnn.engine.meshes import is_explicit, types
+from jaxrnn.guard import select, template, zeros
 from jaxrnn.kit import promoting
 from jaxrnn.methods.base import Problem
 
@@ -20,18 +20,18 @@ def output(layer: Cell | Layer, params: Any, x: Any) -> Any:
     """The types of y at one time step, for an x of these types."""
     if layer.step is not None:
         step = layer.step
-        return jax.eval_shape(lambda p, x: step(p, layer.carry(p, x), x)[1], params, x)
+        return types(lambda p, x: step(p, layer.carry(p, x), x)[1], params, x)
 
     def run(p: Any, x: Any) -> Any:
         xs = jax.tree.map(lambda a: a[None], x)
         flags = dict.fromkeys(("valid", "resets", "keys"))
-        return lift(layer).run(p, xs, layer.carry(p, x), **flags, reverse=False, method=None)[1]
+        _, ys = lift(layer).run(p, xs, layer.carry(p, x), **flags, reverse=False, method=None)
+        return template(ys)
 
-    ys = jax.eval_shape(run, params, x)
-    return jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape[1:], a.dtype), ys)
+    return types(run, params, x)
 
 
-def zeros_of(types: Any, x: Any) -> Any:
+def zeros_of(wanted: Any, x: Any) -> Any:
     """Zeros of these types, over mesh axes as x is."""
     like = jax.tree.leaves(x)[0]
     if is_explicit(like):  # and then so are the types
@@ -42,8 +42,8 @@ def zeros_of(types: Any, x: Any) -> Any:
             placed = NamedSharding(like.sharding.mesh, s.sharding.spec)
             return jnp.zeros(s.shape, s.dtype, device=placed)
 
-        return jax.tree.map(split, types)
-    return jax.tree.map(lambda s: jnp.zeros_like(like, shape=s.shape, dtype=s.dtype), types)
+        return jax.tree.map(split, wanted)
+    return jax.tree.map(lambda s: jnp.zeros_like(like, shape=s.shape, dtype=s.dtype), wanted)
 
 
 def fold(keys: Any, number: int) -> Any:

@@ -18,7 +18,6 @@ from jax import core
 from jax.extend import core as jex
 from jax.extend import source_info_util
 from jax.interpreters import batching
-from jax.sharding import AxisType
 
 Jaxpr: TypeAlias = jex.Jaxpr
 Eqn: TypeAlias = jex.JaxprEqn
@@ -59,6 +58,7 @@ LIGHT = frozenset(
         "or",
         "real",
         "reshape",
+        "reshard",
         "rev",
         "select_n",
         "sign",
@@ -184,12 +184,6 @@ def is_float(value: Any) -> bool:
     """Whether a value or an atom has a tangent: real or complex."""
     aval = getattr(value, "aval", value)
     return jnp.issubdtype(aval.dtype, jnp.inexact)
-
-
-def is_explicit(value: Any) -> bool:
-    """Whether the type of an array says over which mesh axes it is split (`AxisType.Explicit`)."""
-    mesh = getattr(getattr(jax.typeof(value), "sharding", None), "mesh", None)
-    return mesh is not None and not mesh.empty and AxisType.Explicit in mesh.axis_types
 
 
 def subjaxprs(eqn: Eqn) -> list[Jaxpr]:

@@ -18,6 +18,7 @@ from jax.extend import core as jex
 from jax.interpreters import ad, batching, mlir
 from jax.sharding import NamedSharding, PartitionSpec
 
+from jaxrnn.engine import meshes
 from jaxrnn.engine.prefix import DEFAULT, Way, solve, times
 
 
@@ -38,7 +39,7 @@ def linear_recurrence(
     """
     dtype = jnp.result_type(a, b, h0)
     a, b, h0 = _varying_alike(*(jnp.asarray(v, dtype) for v in (a, b, h0)))
-    if way.mesh is not None:
+    if way.mesh is not None and not meshes.is_set():
         # JAX looks for the devices of a program in its equations, and not in what they are lowered to.
         anyhow = NamedSharding(way.mesh, PartitionSpec(*[PartitionSpec.UNCONSTRAINED] * h0.ndim))
         h0 = lax.with_sharding_constraint(h0, anyhow)

@@ -19,6 +19,7 @@ from jax import lax
 from jax.sharding import Mesh
 from jax.sharding import PartitionSpec as P
 
+from jaxrnn.engine import meshes
 from jaxrnn.engine.jaxprs import assumed
 
 
@@ -108,8 +109,9 @@ def _in_blocks(v: Any, length: int, size: int, reverse: bool, blocks: int | None
     if v.shape[0] == 1 < length:
         return v[None]
     missing = -length % size if blocks is None else blocks * size - length
-    padding = jnp.zeros_like(v, shape=(missing, *v.shape[1:]))
-    v = jnp.concatenate([padding, v] if reverse else [v, padding]) if missing else v
+    before, after = (missing, 0) if reverse else (0, missing)
+    padding = [(before, after, 0), *[(0, 0, 0)] * (v.ndim - 1)]
+    v = lax.pad(v, jnp.zeros((), v.dtype), padding) if missing else v
     return v.reshape(-1, size, *v.shape[1:])
 
 
@@ -176,7 +178,8 @@ def _split(a: Any, b: Any, h0: Any, matrix: bool, reverse: bool, way: Way) -> An
         start = lax.dynamic_index_in_dim(starts, lax.axis_index(way.axis), 0, keepdims=False)
         return solve(a[0], b[0], start, matrix=matrix, reverse=reverse, way=local)[None]
 
-    split = partial(jax.shard_map, mesh=way.mesh, axis_names={way.axis})
+    mesh = None if meshes.is_set() else way.mesh
+    split = partial(jax.shard_map, mesh=mesh, axis_names={way.axis})
     in_time = P(way.axis)
     specs = (P() if same else in_time, in_time, P())
     out = split(stretch, in_specs=specs, out_specs=in_time)(a, b, h0)

@@ -10,7 +10,8 @@ from jax import lax
 from jax.extend import core as jex
 from jax.extend.core import primitives
 
-from jaxrnn.engine.jaxprs import Jaxpr, evaluate, is_explicit
+from jaxrnn.engine.jaxprs import Jaxpr, evaluate
+from jaxrnn.engine.meshes import is_explicit
 from jaxrnn.engine.turned import evaluate_products
 
 

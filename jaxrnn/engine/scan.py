@@ -56,7 +56,7 @@ def scan(
       ValueError: if `chunk` is not a positive integer, or `remat` is set without it.
       TypeError: as `jax.lax.scan`, if the carry changes its type.
 
-    Example:
+    Examples:
       >>> import jax.numpy as jnp, jaxrnn
       >>> decay = jnp.array([0.5, 0.25])
       >>> jaxrnn.scan(lambda h, x: (decay * h + x, h), jnp.zeros(2), jnp.ones((3, 2)))[0].tolist()

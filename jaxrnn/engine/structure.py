@@ -80,6 +80,7 @@ _LINEAR = frozenset(
         "convert_element_type",
         "pvary",
         "pcast",
+        "reshard",
     ]
 )
 ELEMENTWISE = frozenset(

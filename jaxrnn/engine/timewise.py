@@ -8,6 +8,7 @@ import jax
 from jax import lax
 
 from jaxrnn.engine.jaxprs import Eqn, Jaxpr, Var, apply, is_var, reads, value, written_at
+from jaxrnn.engine.meshes import is_explicit
 
 
 def all_times(jaxpr: Jaxpr, values: Sequence[Any], streams: Iterable[Var]) -> list[Any]:
@@ -61,7 +62,7 @@ def _flattens(eqn: Eqn, moving: set[Var]) -> bool:
     """
     if eqn.primitive.name != "dot_general" or jax.default_backend() != "cpu":
         return False
-    if jax.device_count() > 1:
+    if jax.device_count() > 1 or any(map(is_explicit, eqn.invars)):
         return False
     _, (lhs_batch, _) = eqn.params["dimension_numbers"]
     return (

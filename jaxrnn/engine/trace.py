@@ -13,8 +13,20 @@ from typing import Any, NamedTuple
 import jax
 from jax import core, lax
 from jax.extend import core as jex
+from jax.extend.core import primitives
 
-from jaxrnn.engine.jaxprs import Eqn, Jaxpr, apply, is_var, part, shape, subjaxprs, value
+from jaxrnn.engine.jaxprs import (
+    Eqn,
+    Jaxpr,
+    Var,
+    apply,
+    dtype,
+    is_var,
+    part,
+    shape,
+    subjaxprs,
+    value,
+)
 from jaxrnn.engine.rewrite import Needs, normal_form
 from jaxrnn.engine.split import Parts, split
 
@@ -61,6 +73,7 @@ class Traced(NamedTuple):
             if self.loop is not None and eqn.primitive.name == "scan":
                 values = [value(env, v) for v in eqn.invars]
                 results = execute(self.loop, [*self.constants, *values])
+                results = map(_as_weak, eqn.outvars, results)
             else:
                 results = apply(jaxpr, eqn, env)
             env |= zip(eqn.outvars, results, strict=True)
@@ -128,6 +141,14 @@ def trace(
         step, constants = normal_form(step, kinds)
     loop = Loop(step, num_consts + len(constants), num_carry, eqn.params["length"])
     return Traced(jaxpr, loop, constants, inputs, out_tree)
+
+
+def _as_weak(v: Var, result: Any) -> Any:
+    """A result of a weak type, as constants of Python have, where the scan gives one."""
+    if not getattr(v.aval, "weak_type", False) or jax.typeof(result).weak_type:
+        return result
+    weak = {"new_dtype": dtype(v), "weak_type": True, "sharding": None}
+    return primitives.convert_element_type_p.bind(result, **weak)
 
 
 def _is_of_arrays(scan: Eqn) -> bool:

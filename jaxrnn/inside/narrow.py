@@ -65,7 +65,7 @@ def narrow(cell: Cell, features: Any) -> Cell:
       ValueError: if it is not in 1 … W, or the carry has leaves of different widths.
       NotImplementedError: if the cell takes statistics over its units.
 
-    Example:
+    Examples:
       >>> import jax, jax.numpy as jnp
       >>> from jaxrnn import cells, inside
       >>> cell = inside.narrow(cells.gru(8), 3)

@@ -75,7 +75,9 @@ def associative(
     given = {"chunk": chunk, "block": block, "axis": axis}
     shown = ", ".join(f"{k}={v!r}" for k, v in given.items() if v is not None)
     settings = Settings(chunk, Way(block, mesh, axis))
-    return Method(name=f"associative({shown})", options=settings, run=_run, refuses=_refuses)
+    return Method(
+        name=f"associative({shown})", options=settings, run=_run, refuses=_refuses, axis=axis
+    )
 
 
 def _run(problem: Problem, settings: Settings) -> tuple[Any, Any]:

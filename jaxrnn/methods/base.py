@@ -66,6 +66,7 @@ class Method:
     options: Hashable = ()
     run: Callable[[Problem, Any], tuple[Any, Any]]
     refuses: Callable[[Problem, Any], str | None] = _never  # why, and what to do instead
+    axis: str | None = None  # of a mesh, over which it splits time
 
     def __call__(self, problem: Problem) -> tuple[Any, Any]:
         if reason := self.refusal(problem):

@@ -22,7 +22,7 @@ def either(forward: Method, gradient: Method) -> Method:
     Raises:
       TypeError: if one of them is not a method.
 
-    Example:
+    Examples:
       >>> from jaxrnn import methods
       >>> methods.either(forward=methods.scan(chunk=16), gradient=methods.scan())
       either(forward=scan(chunk=16), gradient=scan())
@@ -35,6 +35,7 @@ def either(forward: Method, gradient: Method) -> Method:
         options=(forward, gradient),
         run=_run,
         refuses=_refuses,
+        axis=forward.axis or gradient.axis,
     )
 
 

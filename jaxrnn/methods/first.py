@@ -18,7 +18,8 @@ def first(*methods: Method) -> Method:
         if not isinstance(method, Method):
             raise TypeError(f"first() takes methods such as methods.scan(), got {method!r}")
     name = f"first({', '.join(m.name for m in methods)})"
-    return Method(name=name, options=methods, run=_run, refuses=_refuses)
+    axis = next((m.axis for m in methods if m.axis is not None), None)
+    return Method(name=name, options=methods, run=_run, refuses=_refuses, axis=axis)
 
 
 def _run(problem: Problem, methods: tuple[Method, ...]) -> tuple[Any, Any]:

@@ -91,7 +91,7 @@ def check_cell(
     Raises:
       LawBroken: an AssertionError that names the first law that fails, and how.
 
-    Example:
+    Examples:
       >>> import jaxrnn, jaxrnn.testing
       >>> jaxrnn.testing.check_cell(jaxrnn.cells.elman(5), laws=["split anywhere and resume"])
       ['split anywhere and resume']

@@ -81,7 +81,7 @@ def fit(
       Diverged: see `limit`. Nothing is lost: the result so far is its `.result`.
       CheckpointError: if there is nothing sound to resume from, or a checkpoint cannot be written.
 
-    Example:
+    Examples:
       >>> import jax, jax.numpy as jnp, optax
       >>> from jaxrnn import train
       >>> def data(n):

@@ -33,7 +33,7 @@ def shard(tree: Any, mesh: Mesh, rules: Sequence[tuple[str, PartitionSpec]] = ()
     Raises:
       ValueError: if a rule is of no use, names an axis the mesh has not, or does not divide a leaf.
 
-    Example:
+    Examples:
       >>> import jax, jax.numpy as jnp
       >>> from jaxrnn import cells, train
       >>> mesh = jax.make_mesh((1,), ("model",))

@@ -39,7 +39,7 @@ def init(params: Any, optimizer: Any, *, key: Any = None, memory: Any = None) ->
     Raises:
       TypeError, ValueError: if the arguments do not fit.
 
-    Example:
+    Examples:
       >>> import jax.numpy as jnp, optax
       >>> from jaxrnn import train
       >>> state = train.init({"w": jnp.ones(3)}, optax.adam(1e-3))

@@ -48,7 +48,7 @@ def step(
       TypeError, ValueError: if the arguments do not fit; what the loss returns is checked by the
         first update, before it runs.
 
-    Example:
+    Examples:
       >>> import jax.numpy as jnp, optax
       >>> from jaxrnn import train
       >>> def loss(params, batch, key):

@@ -62,7 +62,7 @@ def tbptt(
     Reference: Williams & Peng, An efficient gradient-based algorithm for on-line training of recurrent
     network trajectories, Neural Computation 2, 1990.
 
-    Example:
+    Examples:
       >>> import jax, jax.numpy as jnp, optax
       >>> from jaxrnn import cells, train
       >>> cell = cells.gru(4)

@@ -279,3 +279,24 @@ def test_a_primitive_that_vmap_does_not_know_stays_in_the_loop():
 
     got, want = (scan(step, three, steps) for scan in (jaxrnn.scan, lax.scan))
     jax.tree.map(np.testing.assert_array_equal, got, want)
+
+
+WEAK = {
+    "a number": lambda h, x: (h, 1.0),
+    "numbers": lambda h, x: (h, (1, 2.0, True)),
+    "a product of numbers": lambda h, x: (h, h * 2.0),
+    "a number with x": lambda h, x: (h + 1.0, (h, x * 2.0)),
+}
+
+
+@pytest.mark.parametrize("init", [0.0, 1, jnp.zeros(2, jnp.bfloat16)], ids=["0.0", "1", "bfloat16"])
+@pytest.mark.parametrize("name", WEAK)
+def test_numbers_of_python_stay_as_weak_as_they_are(name, init):
+    step = WEAK[name]
+    if name == "a number with x" and isinstance(init, int):
+        return  # an integer carry cannot take a float
+    for given in (init, jnp.asarray(init)):
+        want = lax.scan(step, given, jnp.arange(3.0))
+        assert jax.tree.map(jax.typeof, jaxrnn.scan(step, given, jnp.arange(3.0))) == jax.tree.map(
+            jax.typeof, want
+        )

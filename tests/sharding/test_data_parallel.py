@@ -172,8 +172,8 @@ def test_scan_of_a_users_step(kind, set_it):
     assert [a.sharding.spec for a in got] == [a.sharding.spec for a in want]
 
 
-def test_features_split_over_devices():
-    """The columns of the weights over four devices, the batch over two."""
+def test_weights_split_over_devices():
+    """Their columns over four devices, the batch over two."""
     layer = cells.elman(16)
     params = params_of(layer)
     mesh = jax.make_mesh((2, 4), ("data", "model"), (AxisType.Auto,) * 2)
@@ -185,6 +185,63 @@ def test_features_split_over_devices():
     loss = jax.grad(squares(layer))
     want = jax.jit(loss)(params, xs, lengths)
     close(jax.jit(loss)(split, placed(xs, mesh, None, "data"), lengths), want)
+
+
+FEATURES = {
+    **{name: LAYERS[name] for name in ("gru", "lru", "mlstm", "bidirectional", "deep")},
+    "s4d": cells.s4d(8),
+    "a cell that keeps its inputs": cells.causal_conv(3),
+    "frames": around.stack(around.causal_conv(3, 4), around.downsample(2)),
+    "a layer without steps inside": around.stack(around.bidirectional(cells.gru(4)), cells.lstm(4)),
+}
+
+
+@pytest.mark.parametrize("spec", [("data", "model"), (None, "model")], ids=str)
+@pytest.mark.parametrize("name", FEATURES)
+def test_features_of_the_input_split_over_an_explicit_mesh(name, spec):
+    layer, mesh = FEATURES[name], jax.make_mesh((4, 2), ("data", "model"))
+    params = params_of(layer)
+
+    def loss(params, xs):
+        return jnp.mean(jnp.abs(jaxrnn.run(layer, params, xs)[1]) ** 2)
+
+    gradient = jax.jit(jax.value_and_grad(loss))
+    got = gradient(placed(params, mesh), placed(xs, mesh, None, *spec))
+    close(got, gradient(params, xs))
+
+
+def test_an_explicit_mesh_of_the_only_device(monkeypatch):
+    """Where there is one device, time and batch are made one axis, which such types do not allow."""
+    monkeypatch.setattr(jax, "device_count", lambda: 1)
+    layer, mesh = LAYERS["stack"], mesh_of(1, "explicit")
+    gradient = jax.jit(jax.grad(squares(layer)))
+    params = params_of(layer)
+    split = placed(params, mesh), placed(xs, mesh, None, "data"), placed(lengths, mesh, "data")
+    close(gradient(*split), gradient(params, xs, lengths))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_sweep_is_divided(kind):
+    """Settings side by side under `vmap`, each device with its own: they tell each other nothing."""
+    layer = LAYERS["stack"]
+
+    def trained(rate, seed, xs):
+        params = layer.init(jax.random.key(seed), xs[0])
+        gradient = jax.grad(lambda p: jnp.mean(jaxrnn.run(layer, p, xs)[1] ** 2))(params)
+        return jax.tree.map(lambda p, g: p - rate * g, params, gradient)
+
+    program = jax.jit(jax.vmap(trained, (0, 0, None)))
+    rates, seeds = jnp.linspace(0.1, 1, DEVICES), jnp.arange(DEVICES)
+    flops, results = [], []
+    for count in (1, DEVICES):
+        mesh = mesh_of(count, kind)
+        settings = placed(rates, mesh, "data"), placed(seeds, mesh, "data")
+        compiled = program.lower(*settings, placed(xs, mesh)).compile()
+        flops.append(compiled.cost_analysis()["flops"])
+        results.append(compiled(*settings, placed(xs, mesh)))
+    assert flops[1] <= 1.1 / DEVICES * flops[0]
+    assert gathers(compiled) == reduces(compiled) == 0
+    close(results[1], results[0])
 
 
 def test_a_users_carry_that_does_not_say_how_it_is_split():

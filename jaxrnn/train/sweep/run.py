@@ -69,7 +69,7 @@ def sweep(
     Raises:
       TypeError, ValueError: if the arguments do not fit, before anything is trained.
 
-    Example:
+    Examples:
       >>> import jax, jax.numpy as jnp, optax
       >>> from jaxrnn import train
       >>> def make(learning_rate, seed):
