@@ -183,7 +183,7 @@ def _check_batch(name: str, batch: tuple[int, ...], xs: Any) -> None:
             at = "xs" + jax.tree_util.keystr(path)
             raise ValueError(
                 f"{name} has batch axes {list(batch)}, but {at} is {list(leaf.shape)}:"
-                f" [T, *batch, ...] should begin [T, {', '.join(map(str, batch))}]"
+                f" [T, *batch, ...], with {list(leaf.shape[1 : 1 + len(batch)])} in their place"
             )
 
 

@@ -79,7 +79,7 @@ def cell(
       parallel: as in `jaxrnn.Cell`.
 
     Raises:
-      TypeError: if `step` takes something else than these.
+      TypeError: if `init` or `step` takes something else than these, or there is no such dtype.
       ValueError: if a number of features is not a positive integer.
 
     Examples:
@@ -95,6 +95,8 @@ def cell(
       >>> jaxrnn.run(mine, params, xs)[1].dtype
       dtype('float32')
     """
+    _check_functions(name, init, step)
+    kind = None if dtype is None else jnp.dtype(dtype)
     zeros = not callable(carry)
     of = functools.partial(_features, name)
     # None would be no leaf, and a cell of None features one without a carry.
@@ -105,7 +107,7 @@ def cell(
     def make(key: Any, x: Any) -> Any:
         if zeros:
             check_input(name, x)
-        return init(key, x if dtype is None else _of_dtype(x, jnp.dtype(dtype)))
+        return init(key, x if kind is None else _of_dtype(x, kind))
 
     @promoting
     def first(params: Any, x: Any) -> Any:
@@ -167,6 +169,30 @@ def _features(name: str, leaf: Any) -> Features:
 def _zeros(features: Features, x: Any, promoted: Any) -> jax.Array:
     kind = promoted if features.dtype is None else jnp.promote_types(promoted, features.dtype)
     return zero_rows(x, features.axes, kind)
+
+
+def _check_functions(name: Any, init: Any, step: Any) -> None:
+    if not isinstance(name, str):
+        raise TypeError(
+            f"name is what messages call the cell, a text such as 'mine(32)'; got {name!r}"
+        )
+    for what, function in (("init(key, x)", init), ("step(params, carry, x)", step)):
+        if not callable(function):
+            raise TypeError(f"{name} needs a function {what}, got {function!r}")
+    try:
+        given = list(inspect.signature(init).parameters)
+        inspect.signature(init).bind(None, None)
+    except ValueError:  # a function of C, which does not say
+        return
+    except TypeError:
+        raise TypeError(
+            f"{name} needs an init(key, x), got init{inspect.signature(init)}"
+        ) from None
+    if given[1:2] == ["shape"]:
+        raise TypeError(
+            f"{name} needs an init(key, x), got an initialiser, which takes a shape: wrap it, as in"
+            " lambda key, x: initialiser(key, (x.shape[-1], features), x.dtype)"
+        )
 
 
 def _keyed(name: str, step: Callable[..., Any]) -> Callable[..., Any]:

@@ -183,6 +183,8 @@ def factory(function: Callable[Arguments, Made]) -> Callable[Arguments, Made]:
       >>> irnn(8) == irnn(8), irnn(8) == irnn(9)
       (True, False)
     """
+    if not callable(function):
+        raise TypeError(f"factory() decorates a function that returns a cell, got {function!r}")
     signature = inspect.signature(function)
 
     @functools.wraps(function)

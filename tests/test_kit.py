@@ -254,6 +254,35 @@ MESSAGES = {
         lambda: jaxrnn.cell("mine", init, lambda h, x: (h, x), carry=H),
         r"mine needs a step\(params, carry, x\) or .*, got step\(h, x\)",
     ),
+    "no init": (
+        lambda: jaxrnn.cell("mine", 0, step, carry=H),
+        r"needs a function init\(key, x\), got 0",
+    ),
+    "an initialiser": (
+        lambda: jaxrnn.cell("mine", jax.nn.initializers.normal(), step, carry=H),
+        r"mine needs an init\(key, x\), got an initialiser, which takes a shape: wrap it",
+    ),
+    "an init of one": (
+        lambda: jaxrnn.cell("mine", lambda x: x, step, carry=H),
+        r"mine needs an init\(key, x\), got init\(x\)",
+    ),
+    "no step": (
+        lambda: jaxrnn.cell("mine", init, None, carry=H),
+        "needs a function step.*, got None",
+    ),
+    "a name that is none": (lambda: jaxrnn.cell(3, init, step, carry=H), "name is what .* got 3"),
+    "no such dtype": (
+        lambda: jaxrnn.cell("mine", init, step, carry=H, dtype="float99"),
+        "float99",
+    ),
+    "an array for a carry": (
+        lambda: jaxrnn.cell("mine", init, step, carry=np.zeros((2, 3))),
+        "mine needs a positive number of features, got array",
+    ),
+    "nothing to decorate": (
+        lambda: jaxrnn.factory(5),
+        r"factory\(\) decorates a function .*, got 5",
+    ),
     "None for a number": (lambda: cells.lstm(None), "positive number of features, got None"),
     "an array for a number": (lambda: cells.gru(np.array([8])), r"got array\(\[8\]\)"),
     "no features": (

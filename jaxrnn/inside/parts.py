@@ -26,8 +26,16 @@ def derived(cell: Cell, **changes: Any) -> Cell:
     Its form for all steps at once is left behind, as it gives what the old functions gave; where it
     holds for the new ones too, it is among the changes.
     """
+    _check_is_cell(changes.get("name", "this"), cell)
     functions = {k: promoting(v) if callable(v) else v for k, v in changes.items()}
     return replace(cell, **{"parallel": None, **functions})
+
+
+def _check_is_cell(name: str, cell: Any) -> None:
+    if isinstance(cell, Cell):
+        return
+    remedy = "call it, as it makes one" if callable(cell) else "only a cell has a step to change"
+    raise TypeError(f"{name} needs a cell inside, got {cell!r}: {remedy}")
 
 
 def wrap(
@@ -39,6 +47,7 @@ def wrap(
     step: Callable[..., Any],
 ) -> Cell:
     """A cell with parameters of its own beside those of the cell inside, its field `cell`."""
+    _check_is_cell(name, cell)
 
     def noise(params, x, key):
         return params._replace(cell=draw(cell, params.cell, x, key))

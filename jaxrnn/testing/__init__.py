@@ -90,12 +90,16 @@ def check_cell(
 
     Raises:
       LawBroken: an AssertionError that names the first law that fails, and how.
+      TypeError: if it is no cell or layer; a function that makes one is none.
+      ValueError: if there is no such law.
 
     Examples:
       >>> import jaxrnn, jaxrnn.testing
       >>> jaxrnn.testing.check_cell(jaxrnn.cells.elman(5), laws=["split anywhere and resume"])
       ['split anywhere and resume']
     """
+    if not isinstance(cell, Cell | Layer):
+        raise TypeError(f"check_cell() takes a Cell or a Layer, got {cell!r}")
     named = [laws] if isinstance(laws, str) and laws != "all" else laws
     names = laws_of(cell) if named is None or named == "all" else list(named)
     if unknown := [name for name in names if name not in LAWS]:

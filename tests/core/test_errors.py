@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import jaxrnn
-from jaxrnn import Cell, cells, methods
+from jaxrnn import Cell, around, cells, inside, methods
 from jaxrnn.checks import check_run
 
 T, B, D, H = 4, 3, 5, 6
@@ -38,6 +38,31 @@ def growing(p, c, x):
 wrong_size = cells.lstm(H).init(jax.random.key(0), jnp.ones((B, D + 2)))
 
 CASES = {
+    "a method by name": (
+        lambda: run(method="scan"),
+        TypeError,
+        r"method must be one that jaxrnn.methods makes, such as methods.scan\(\), .* got 'scan'",
+    ),
+    "a method that was not made": (
+        lambda: run(method=methods.scan),
+        TypeError,
+        r"such as methods.scan\(\), or None; got <function scan",
+    ),
+    "a direction in words": (
+        lambda: run(reverse="no"),
+        TypeError,
+        r"reverse must be True or False, got 'no'",
+    ),
+    "a layer inside": (
+        lambda: inside.zoneout(around.dense(3), 0.1),
+        TypeError,
+        r"zoneout\(dense\(3\), 0.1\) needs a cell inside, got dense\(3\): only a cell has a step",
+    ),
+    "a factory inside": (
+        lambda: inside.learned_carry(cells.gru),
+        TypeError,
+        r"needs a cell inside, got <function gru.*: call it, as it makes one",
+    ),
     "wrong feature size": (
         lambda: run(xs=jnp.ones((T, B, D + 2))),
         ValueError,
