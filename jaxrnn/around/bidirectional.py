@@ -136,7 +136,8 @@ def together(problems: list[Problem], method: Method | None) -> list[tuple[Any, 
     """
 
     def step(carries: Any, xs: Any) -> tuple[Any, Any]:
-        each = [p.step(c, x) for p, c, x in zip(problems, carries, xs, strict=True)]
+        steps = [cast(Any, p.step) for p in problems]
+        each = [step(c, x) for step, c, x in zip(steps, carries, xs, strict=True)]
         return tuple(c for c, _ in each), tuple(y for _, y in each)
 
     joint = Problem(

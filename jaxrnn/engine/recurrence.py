@@ -29,7 +29,7 @@ class Recurrence(NamedTuple):
     def scan(self, step: Callable[..., Any], init: Any, xs: Any) -> tuple[Any, Any]:
         # A length that is a symbol `lax.scan` takes of xs alone.
         length = self.length if isinstance(self.length, int) else None
-        unroll = _steps(self.unroll, self.length)
+        unroll = steps_of(self.unroll, self.length)
         return lax.scan(step, init, xs, length, self.reverse, unroll)
 
 
@@ -46,7 +46,7 @@ def plain(
             "jaxpr": jex.ClosedJaxpr(loop.step, ()),
             "length": loop.length,
             "reverse": loop.reverse,
-            "unroll": _steps(loop.unroll, loop.length),
+            "unroll": steps_of(loop.unroll, loop.length),
         }
         outs = primitives.scan_p.bind(*invariant, *init, *xs, **{**given, **of_loop})
         return list(outs[:m]), list(outs[m:])
@@ -104,7 +104,7 @@ def _parameters(num_consts: int, num_carry: int, num_xs: int, num_ys: int) -> di
     return dict(found[0].params) if set(found[0].params) - known in layouts else None
 
 
-def _steps(unroll: int | bool, length: int) -> int:
+def steps_of(unroll: int | bool, length: int) -> int:
     """How many steps one iteration holds, as `lax.scan` counts; one if T is a symbol."""
     if not isinstance(length, int):
         return 1

@@ -27,6 +27,7 @@ from jaxrnn.engine.jaxprs import (
     subjaxprs,
     value,
 )
+from jaxrnn.engine.recurrence import steps_of
 from jaxrnn.engine.rewrite import Needs, normal_form
 from jaxrnn.engine.split import Parts, split
 
@@ -104,8 +105,13 @@ class Traced(NamedTuple):
             inputs=list(values[m:]),
         )
 
-    def run_as_traced(self) -> tuple[Any, Any]:
-        outs = jex.jaxpr_as_fun(self.jaxpr)(*self.inputs)
+    def run_as_traced(self, unroll: int | bool | None = None) -> tuple[Any, Any]:
+        """Leaves the scan to JAX; `unroll` as in `jax.lax.scan`, None as it was traced."""
+        closed = self.jaxpr
+        if unroll is not None:
+            eqns = [_unrolled(eqn, unroll) for eqn in closed.jaxpr.eqns]
+            closed = jex.ClosedJaxpr(closed.jaxpr.replace(eqns=eqns), closed.consts)
+        outs = jex.jaxpr_as_fun(closed)(*self.inputs)
         return jax.tree.unflatten(self.out_tree, outs)
 
 
@@ -141,6 +147,13 @@ def trace(
         step, constants = normal_form(step, kinds)
     loop = Loop(step, num_consts + len(constants), num_carry, eqn.params["length"])
     return Traced(jaxpr, loop, constants, inputs, out_tree)
+
+
+def _unrolled(eqn: Eqn, unroll: int | bool) -> Eqn:
+    if eqn.primitive is not primitives.scan_p:
+        return eqn
+    steps = steps_of(unroll, eqn.params["length"])
+    return eqn.replace(params={**eqn.params, "unroll": steps})
 
 
 def _as_weak(v: Var, result: Any) -> Any:

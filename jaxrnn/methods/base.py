@@ -6,7 +6,6 @@ from functools import cached_property
 from typing import Any
 
 import jax
-from jax import core
 
 from jaxrnn.engine.trace import Traced, trace
 
@@ -16,7 +15,7 @@ class Problem:
     """A recurrence to run: a step, the carry it starts from, and what it runs over."""
 
     name: str  # of the cell, for messages
-    step: Callable[..., Any]  # carry, x -> carry, y
+    step: Callable[..., Any] | None  # carry, x -> carry, y; None once other values are given
     carry: Any
     xs: Any
     length: int | None = None  # where xs does not tell
@@ -28,6 +27,7 @@ class Problem:
 
     @cached_property
     def traced(self) -> Traced:
+        assert self.step is not None
         return trace(self.step, self.carry, self.xs, self.length, self.reverse)
 
     @property
@@ -35,22 +35,24 @@ class Problem:
         """All that a run depends on, the values that the step closes over among them."""
         return [*self.traced.values, *jax.tree.leaves(self.arguments)]
 
+    def without_values(self) -> "Problem":
+        """The same problem of no values, for what lives longer than they do; `given` gives it others."""
+        none = jax.tree.map(lambda _: None, self.traced.values)
+        carry, xs, arguments = jax.tree.map(lambda _: 0, (self.carry, self.xs, self.arguments))
+        return self._of(self.traced.given(none), carry, xs, arguments)
+
     def given(self, values: Sequence[Any]) -> "Problem":
         """The same problem of other values of the same types."""
         count = len(self.traced.values)
         traced = self.traced.given(values[:count])
         arguments = jax.tree.unflatten(jax.tree.structure(self.arguments), values[count:])
         carry, xs = jax.tree.unflatten(jax.tree.structure((self.carry, self.xs)), traced.inputs)
-        of = {id(old): new for old, new in zip(self.traced.values, values[:count], strict=True)}
+        return self._of(traced, carry, xs, arguments)
 
-        def step(carry: Any, x: Any) -> tuple[Any, Any]:
-            closed, out = jax.make_jaxpr(self.step, return_shape=True)(carry, x)
-            consts = [of.get(id(c), c) for c in closed.consts]
-            outs = core.eval_jaxpr(closed.jaxpr, consts, *jax.tree.leaves((carry, x)))
-            return jax.tree.unflatten(jax.tree.structure(out), outs)
-
-        other = replace(self, step=step, carry=carry, xs=xs, arguments=arguments)
-        other.__dict__["traced"] = traced  # it is read already
+    def _of(self, traced: Traced, carry: Any, xs: Any, arguments: Any) -> "Problem":
+        # The step closes over the values it was written with: what is left of it is its trace.
+        other = replace(self, step=None, carry=carry, xs=xs, arguments=arguments)
+        other.__dict__["traced"] = traced
         return other
 
 

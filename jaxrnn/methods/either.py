@@ -41,9 +41,12 @@ def either(forward: Method, gradient: Method) -> Method:
 
 def _run(problem: Problem, methods: tuple[Method, Method]) -> tuple[Any, Any]:
     forward, gradient = methods
+    # JAX keeps a rule of differentiation as long as a program that may need it: were the values in it,
+    # tracers would outlive their trace.
+    values, bare = problem.values, problem.without_values()
 
     def by(method: Method, values: Sequence[Any]) -> tuple[Any, Any]:
-        return method(problem.given(values))
+        return method(bare.given(values))
 
     def differentiated(primals: Any, tangents: Any) -> Any:
         return jvp(partial(by, gradient), *primals, *tangents)
@@ -51,7 +54,7 @@ def _run(problem: Problem, methods: tuple[Method, Method]) -> tuple[Any, Any]:
     # What the step closes over is given as well: a rule of differentiation must not close over anything.
     run = jax.custom_jvp(partial(by, forward))
     run.defjvp(differentiated, symbolic_zeros=True)
-    return run(problem.values)
+    return run(values)
 
 
 def _refuses(problem: Problem, methods: tuple[Method, Method]) -> str | None:

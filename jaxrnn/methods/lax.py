@@ -20,6 +20,8 @@ def lax(unroll: int | bool = 1) -> Method:
 
 
 def _run(problem: Problem, unroll: int | bool) -> tuple[Any, Any]:
+    if problem.step is None:
+        return problem.traced.run_as_traced(unroll)
     return jax.lax.scan(
         problem.step, problem.carry, problem.xs, reverse=problem.reverse, unroll=unroll
     )

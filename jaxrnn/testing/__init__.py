@@ -104,13 +104,14 @@ def check_cell(
     names = laws_of(cell) if named is None or named == "all" else list(named)
     if unknown := [name for name in names if name not in LAWS]:
         raise ValueError(f"unknown laws {unknown}; there are {list(LAWS)}")
-    kept = Kept()
+    kept, case = Kept(), None
     with jax.enable_x64(True):
         x = jnp.zeros((3, 4)) if x is None else x
         for number, name in enumerate(names, 1):
             (report or _told)(f"{cell}: law {number} of {len(names)}, {name}")
             try:
-                LAWS[name](case_of(cell, x, length, tolerance, brief=laws is None))
+                case = case or case_of(cell, x, length, tolerance, brief=laws is None)
+                LAWS[name](case)
             except ImportError as error:
                 kept.skipped[name] = str(error)
                 continue

@@ -76,8 +76,9 @@ def case_of(
 
     leaves, tree = jax.tree.flatten(x)
     xs = tree.unflatten([drawn(i, leaf) for i, leaf in enumerate(leaves)])
-    params = nudge(cell.init(key, jax.tree.map(lambda a: a[0], xs)), 98)
-    carry = cell.carry(params, jax.tree.map(lambda a: a[0], xs))
+    first = jax.tree.map(lambda a: a[0], xs)
+    params = nudge(quick_jit(cell.init)(key, first), 98)
+    carry = quick_jit(cell.carry)(params, first)
     return Case(
         cell=cell,
         params=params,

@@ -1,5 +1,7 @@
 """One method forwards, another wherever a derivative is taken: in any order, mode and transformation."""
 
+import re
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -120,3 +122,29 @@ def test_effects_would_happen_in_an_order_of_their_own():
 def test_what_is_no_method_is_named():
     with pytest.raises(TypeError, match=r"gradient must be a method|Type-check error"):
         methods.either(methods.scan(), "scan")
+
+
+@pytest.mark.parametrize("forward", [methods.lax(unroll=2), methods.scan(chunk=3)], ids=str)
+def test_no_value_outlives_its_trace(forward):
+    """JAX keeps the rule of differentiation with the program: it must not hold what was traced."""
+    gru, xs = cells.gru(5), jnp.ones((7, 3, 4))
+    params = gru.init(jax.random.key(0), xs[0])
+    method = methods.either(forward=forward, gradient=methods.lax())
+
+    def outputs(params):
+        return jaxrnn.run(gru, params, xs, method=method)[1]
+
+    with jax.checking_leaks():
+        got = jax.jit(outputs)(params)
+    np.testing.assert_allclose(got, jaxrnn.run(gru, params, xs, method=methods.lax())[1], rtol=1e-5)
+
+
+def test_the_plain_scan_is_unrolled_as_asked():
+    def unrolls(method):
+        gru = cells.gru(5)
+        xs = jax.ShapeDtypeStruct((7, 3, 4), jnp.float32)
+        params = gru.init(jax.random.key(0), jnp.ones((3, 4)))
+        jaxpr = jax.make_jaxpr(lambda xs: jaxrnn.run(gru, params, xs, method=method))(xs)
+        return sorted(set(re.findall(r"unroll=(\d+)", str(jaxpr))))
+
+    assert unrolls(methods.either(methods.lax(unroll=3), methods.lax())) == ["3"]
