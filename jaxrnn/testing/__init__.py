@@ -78,9 +78,9 @@ def check_cell(
       tolerance: the relative error allowed where two ways to the same result are compared; 1e-10 if
         None. Give a larger one for a cell that computes in a lower precision inside.
       laws: which to check. None: all that it promises (a layer without `step` does not stream, and may
-        look ahead), each with few programs, in 10 to 20 seconds for a small cell on 2 cores. "all": all of them
-        under every method, with second derivatives too, which takes minutes. Or the names of some, of
-        `jaxrnn.testing.LAWS`, checked as "all" does.
+        look ahead), each with few programs, in 10 to 20 seconds for a small cell on 2 cores. "all": all
+        of them under every method, with second derivatives too, which takes minutes. Or the names of
+        some, of `jaxrnn.testing.LAWS`, checked as "all" does.
       report: called with what is checked next; if None, it is written to the terminal, where there
         is one.
 
