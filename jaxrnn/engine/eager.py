@@ -21,6 +21,7 @@ from jaxrnn.engine.closure import renewed, seen_by
 
 # All settings of JAX: nearly any may change the program a function traces to, besides its arguments.
 _SETTINGS = tuple(name for name in jax.config.values if hasattr(jax.config, name))
+_WATCHED = ("jax_disable_jit", "jax_debug_nans", "jax_debug_infs")
 KEPT = 32  # programs of one owner; those used least recently are forgotten
 
 
@@ -34,9 +35,9 @@ class _Program(NamedTuple):
 _programs: WeakKeyDictionary[Any, OrderedDict[Hashable, _Program]] = WeakKeyDictionary()
 
 
-def _unrolls() -> bool:
-    """Whether JAX runs everything as Python does (`jax.disable_jit`)."""
-    return bool(getattr(jax.config, "jax_disable_jit"))  # noqa: B009 JAX does not declare it
+def _looks_closely() -> bool:
+    """Whether JAX runs all as Python does (`jax.disable_jit`), or looks for the place of each NaN."""
+    return any(getattr(jax.config, name) for name in _WATCHED)
 
 
 def compiled(owner: Any, settings: Hashable, function: Callable[..., Any], *args: Any) -> Any:
@@ -48,7 +49,7 @@ def compiled(owner: Any, settings: Hashable, function: Callable[..., Any], *args
     traced = any(isinstance(v, core.Tracer) for v in leaves)
     # Under a `vmap` with a named axis a step may ask for the axis, though it is given nothing mapped.
     named = jex.nonempty_axis_env_DO_NOT_USE()  # pyright: ignore[reportPrivateImportUsage]
-    if traced or named or _unrolls():
+    if traced or named or _looks_closely():
         return function(owner, *args)
     try:
         programs = _programs.setdefault(owner, OrderedDict())

@@ -242,3 +242,18 @@ def test_a_setting_of_jax_changed_between_two_calls_is_seen(name):
     finally:
         jax.config.update(name, before)
     np.testing.assert_array_equal(outcome(), first)
+
+
+@pytest.mark.parametrize("called_before", [False, True])
+@pytest.mark.parametrize("debug", [jax.debug_nans, jax.debug_infs], ids=lambda f: f.__name__)
+def test_the_place_of_what_is_not_finite_is_named(debug, called_before):
+    def step(h, x):
+        return h, jnp.log(x)
+
+    bad = -1.0 if debug is jax.debug_nans else 0.0
+    xs = jnp.array([1.0, bad])
+    if called_before:
+        jaxrnn.scan(step, 0.0, xs)
+    with debug(True), pytest.raises(FloatingPointError, match="encountered in log"):
+        jaxrnn.scan(step, 0.0, xs)
+    assert jaxrnn.scan(step, 0.0, xs)[1].shape == (2,)
