@@ -2,6 +2,7 @@
 
 import gc
 import os
+import signal
 
 import pytest
 
@@ -13,6 +14,11 @@ os.environ.setdefault("JAX_PLATFORMS", "cpu")
 given = os.environ.get("XLA_FLAGS", "")
 if DEVICES not in given:
     os.environ["XLA_FLAGS"] = " ".join([given, f"{DEVICES}=8", *FLAGS]).strip()
+
+
+# A suite that runs in the background of a shell is born deaf to Ctrl-C, which its tests press.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True, scope="module")

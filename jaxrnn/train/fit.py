@@ -57,7 +57,8 @@ def fit(
         ends, ends the training. A resumed run skips the batches it has had.
       updates: how many updates there are in all, those before a resumption included.
       validate: params -> loss, or a dict of numbers with a "loss". Called by the host before the
-        first update, after every `every` and after the last. The params of the least loss are kept.
+        first update, after every `every` and after the last, also where data ends or Ctrl-C comes.
+        The params of the least loss are kept.
       every: updates from one validation, and checkpoint, to the next.
       patience: stops after so many validations without a new best.
       chunk: at most so many updates run at once. Progress and Ctrl-C wait for them; the batches of
@@ -134,8 +135,16 @@ def fit(
                 if report is not None and jax.process_index() == 0:
                     report(count, means)
                 show(count, sentence(means))
+            # The last params may be the best. A run that was interrupted goes on from a checkpoint as
+            # if it had not been, so that this validation is for who waits for the result alone.
+            seen = [entry["count"] for entry in result.history.validations[-1:]]
+            last = validated if validate is not None and seen != [count] else None
+            if last is not None and why != "interrupted":
+                result = last(result, validate)
             if checkpoints is not None and (saved != count or count == 0):
                 checkpoints.save(result)
+            if last is not None and why == "interrupted":
+                result = last(result, validate)
     except CheckpointError as error:
         error.result = finished(result, "failed")
         raise

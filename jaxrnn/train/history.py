@@ -17,6 +17,13 @@ class History(NamedTuple):
         """The loss of every update, what was skipped included."""
         return self.metrics.get("loss", np.zeros(0))
 
+    def __repr__(self) -> str:
+        seen = [v["loss"] for v in self.validations]
+        told = f", {len(seen)} validations, the last {seen[-1]:.6g}" if seen else ""
+        return (
+            f"History({len(self.losses)} updates of {', '.join(self.metrics) or 'nothing'}{told})"
+        )
+
     def best(self) -> int | None:
         """Which validation had the least loss, the first if several; None if none had a number."""
         losses = [v["loss"] if math.isfinite(v["loss"]) else math.inf for v in self.validations]

@@ -42,7 +42,8 @@ def step(
       reused (donated), so go on with the one it returns. Metrics are "loss", "gradient_norm"
       (before clipping) and those of the loss. Noise is drawn from `fold_in(state.key, state.count)`;
       micro-batch i of several has `fold_in` of that with i. If loss or gradient is not finite,
-      params, moments and memory stay as they were, and the state counts it.
+      params and moments stay as they were, and the state counts it; the memory goes on, as the next
+      batch begins where this one ends, unless it is not finite itself.
 
     Raises:
       TypeError, ValueError: if the arguments do not fit; what the loss returns is checked by the
@@ -77,13 +78,13 @@ def step(
         change, moments = apply(gradient, state.moments, state.params, value=value)
         params = promoting(optax.apply_updates)(state.params, change)
 
-        def kept(after: Any, before: Any) -> Any:
-            return jax.tree.map(lambda a, b: jnp.where(finite, a, b), after, before)
+        def kept(after: Any, before: Any, where: Any = finite) -> Any:
+            return jax.tree.map(lambda a, b: jnp.where(where, a, b), after, before)
 
         after = State(
             params=kept(params, state.params),
             moments=kept(moments, state.moments),
-            memory=kept(memory, state.memory),
+            memory=kept(memory, state.memory, where=_is_finite(memory)),
             key=state.key,
             count=state.count + 1,
             skipped=jnp.where(finite, state.skipped, state.skipped + 1),
@@ -149,9 +150,22 @@ def accumulated(loss: Callable[..., Any], accumulate: int) -> Callable[..., Any]
 
 
 def global_norm(tree: Any) -> jax.Array:
-    """‖g‖ over all leaves, in float32 at least: squares of half precision overflow early."""
-    squares = [jnp.sum(jnp.abs(g.astype(_wide(g.dtype))) ** 2) for g in jax.tree.leaves(tree)]
-    return jnp.sqrt(sum(squares, jnp.zeros(())))
+    """‖g‖ over all leaves, in float32 at least. Finite where it can be said, though squares overflow."""
+    sizes = [jnp.abs(g.astype(_wide(g.dtype))) for g in jax.tree.leaves(tree)]
+    largest = jnp.max(jnp.stack([jnp.max(size, initial=0) for size in sizes] or [jnp.zeros(())]))
+    # A power of two, by which all can be divided without an error of rounding.
+    _, exponent = jnp.frexp(largest)
+    unit = jnp.where(
+        (largest > 0) & jnp.isfinite(largest), jnp.ldexp(jnp.ones_like(largest), exponent - 1), 1
+    )
+    squares = [jnp.sum((size / unit.astype(size.dtype)) ** 2) for size in sizes]
+    return unit * jnp.sqrt(sum(squares, jnp.zeros(())))
+
+
+def _is_finite(tree: Any) -> Any:
+    """Whether all numbers of a tree are."""
+    numbers = [v for v in jax.tree.leaves(tree) if jnp.issubdtype(v.dtype, jnp.inexact)]
+    return jnp.all(jnp.stack([jnp.all(jnp.isfinite(v)) for v in numbers] or [jnp.array(True)]))
 
 
 def _wide(dtype: Any) -> Any:

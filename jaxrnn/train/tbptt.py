@@ -112,7 +112,9 @@ def tbptt(
             xs, valid, resets = jax.tree.map(_joined, old, (xs, valid, resets))
         check_run(layer, params, xs, past.carry, None, valid, resets, key)
         flags = core.time_flags(xs, None, valid, resets, key)
-        drawn = core.draw(layer, params, template(xs), core.sequence_key(key))
+        drawn = params
+        if key is not None:  # without one there is no noise, as where a model is evaluated
+            drawn = core.draw(layer, params, template(xs), core.sequence_key(key))
 
         def run(begin: int, end: int, carry: Any) -> tuple[Any, Any]:
             part, told = jax.tree.map(lambda a: a[begin:end], (xs, flags))

@@ -275,6 +275,46 @@ def test_ctrl_c_stops_after_the_chunk_and_keeps_the_best():
     assert signal.getsignal(signal.SIGINT) is usual
 
 
+def test_what_ends_between_two_validations_is_validated():
+    """The last params are the best here, and would be lost."""
+
+    def closer(params):
+        return float(-jnp.sum(params))
+
+    ended = fit(data=iter(on_host(10)), updates=30, every=7, validate=closer)
+    assert [v["count"] for v in ended.history.validations] == [0, 7, 10]
+    losses = [v["loss"] for v in ended.history.validations]
+    assert losses == sorted(losses, reverse=True)
+    same(ended.best, ended.state.params)
+
+
+def test_an_interrupted_run_is_validated_and_resumed_as_if_it_had_not_been(tmp_path):
+    def validate(params):
+        return float(-jnp.sum(params))
+
+    def pressed(count, metrics):
+        if count == 5:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    saved = train.Checkpoints(tmp_path / "run")
+    options = {"every": 10, "chunk": 5, "updates": 20, "validate": validate}
+    stopped = fit(report=pressed, checkpoints=saved, **options)
+    assert stopped.stopped == "interrupted"
+    assert [v["count"] for v in stopped.history.validations] == [0, 5]
+    same(stopped.best, stopped.state.params)
+    resumed = fit(checkpoints=train.Checkpoints(tmp_path / "run"), resume=True, **options)
+    whole = fit(**options)
+    assert resumed.history.validations == whole.history.validations
+    same(resumed.best, whole.best)
+    same(resumed.state, whole.state)
+
+
+def test_a_history_is_shown_in_a_line(whole):
+    assert repr(whole.history) == "History(30 updates of gradient_norm, loss, size)"
+    validated = fit(updates=4, every=2, validate=lambda p: 1.5)
+    assert repr(validated.history).endswith(", 3 validations, the last 1.5)")
+
+
 def test_ctrl_c_twice_aborts():
     usual = signal.getsignal(signal.SIGINT)
     with pytest.raises(KeyboardInterrupt):

@@ -137,6 +137,36 @@ def test_memory_goes_on_and_no_gradient_through_it(accumulate):
     assert float(second.params) == pytest.approx(2.0 - 2 * float(jnp.mean(parts)))
 
 
+def test_a_skipped_update_hands_a_finite_memory_on():
+    """A target that is NaN: the recurrence has gone on all the same, over the resets of its window."""
+
+    def loss(p, batch, key, memory):
+        xs, target = batch
+        return jnp.sum(p * xs) - target, {}, memory + xs
+
+    optimizer = optax.adam(0.1)
+    update = train.step(loss, optimizer)
+    state = train.init(jnp.ones(3), optimizer, memory=jnp.float32(0))
+    before = jax.tree.map(jnp.copy, state)
+    state, _ = update(state, (jnp.float32(2.0), jnp.float32(np.nan)))
+    same(state[:2], before[:2])
+    assert int(state.skipped) == 1
+    assert float(state.memory) == 2.0
+
+
+@pytest.mark.parametrize("size", [1e-30, 1.0, 1.8e19, 1e30])
+@pytest.mark.parametrize("kind", [jnp.float32, jnp.complex64])
+def test_a_gradient_whose_squares_overflow_is_clipped(size, kind):
+    """‖(3, 4) · s‖ = 5 s, though (3 s)² is no number of float32; a step of the norm that was asked."""
+    gradient = (size * np.array([3.0, 4.0])).astype(kind)
+    optimizer = optax.sgd(1.0)
+    update = train.step(lambda p, b, k: jnp.sum((jnp.conj(b) * p).real), optimizer, clip=size)
+    state, metrics = update(train.init(jnp.zeros(2, kind), optimizer), jnp.asarray(gradient))
+    assert int(state.skipped) == 0
+    np.testing.assert_allclose(metrics["gradient_norm"], 5 * size, rtol=1e-6)
+    np.testing.assert_allclose(np.abs(state.params), np.array([0.6, 0.8]) * size, rtol=1e-5)
+
+
 @pytest.mark.parametrize("accumulate", [1, 2])
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
 def test_what_is_not_finite_is_skipped_and_counted(bad, accumulate):
@@ -153,7 +183,7 @@ def test_what_is_not_finite_is_skipped_and_counted(bad, accumulate):
     for n in (1, 2):
         state, metrics = update(state, broken)
         assert not np.isfinite(metrics["loss"])
-        same(state[:3], before[:3])
+        same(state[:3], before[:3])  # the memory too, which would not be finite
         assert (int(state.count), int(state.skipped), int(state.failing)) == (1 + n, n, n)
     state, _ = update(state, good)
     assert (int(state.count), int(state.skipped), int(state.failing)) == (4, 2, 0)

@@ -7,7 +7,7 @@ import optax
 import pytest
 
 import jaxrnn
-from jaxrnn import around, cells, train
+from jaxrnn import around, cells, inside, train
 from jaxrnn.methods import lax
 
 T, B, D, H = 24, 2, 3, 4
@@ -160,3 +160,15 @@ def test_what_does_not_fit_is_refused():
         memory(params, {"xs": xs[:5]})
     with pytest.raises(ValueError, match="it needs whole sequences"):
         train.tbptt(around.bidirectional(cell, cell), squares, 4)
+
+
+def test_without_a_key_there_is_no_noise():
+    """A model is evaluated by the loss it is trained by."""
+    cell = inside.zoneout(cells.gru(3), 0.5)
+    batch = {"xs": jnp.ones((4, 2, 3))}
+    params = cell.init(jax.random.key(0), batch["xs"][0])
+    loss, memory = train.tbptt(cell, lambda ys, batch: jnp.mean(ys), k1=4)
+    value, _, past = loss(params, batch, None, memory(params, batch))
+    carry, ys = jaxrnn.run(cell, params, batch["xs"])
+    np.testing.assert_allclose(value, jnp.mean(ys), rtol=1e-6)
+    np.testing.assert_allclose(past.carry, carry, rtol=1e-6)
