@@ -79,7 +79,8 @@ def linear_attention(
         return jax.nn.elu(q) + 1, jax.nn.elu(k) + 1, v
 
     def normalised(y, z):
-        return y / (z + jnp.asarray(epsilon, z.dtype))
+        wide = jnp.promote_types(z.dtype, jnp.float32)  # ε is nearly nothing in half precision
+        return (y / (z.astype(wide) + jnp.asarray(epsilon, wide))).astype(y.dtype)
 
     def step(
         p: LinearAttentionParams, carry: LinearAttentionCarry, x: Float[Array, "*batch D"]

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import jaxrnn
 from jaxrnn import cells
 from tests.tables import CELLS
 
@@ -94,3 +95,20 @@ def test_extreme_inputs_stay_finite():
         for scale in (1e4, -1e4):
             carry, y = step(params, first, x * scale)
             assert all(np.isfinite(v).all() for v in jax.tree.leaves((carry, y))), name
+
+
+@pytest.mark.parametrize("dtype", [jnp.float16, jnp.bfloat16], ids=["float16", "bfloat16"])
+@pytest.mark.parametrize("name", ["delta_net", "gated_delta_net", "linear_attention", "lstm"])
+def test_a_step_of_zeros_has_a_gradient_in_half_precision(name, dtype):
+    """Eagerly, where XLA fuses nothing and each operation rounds: ε and its slope are as they are."""
+    cell = CELLS[name]
+    xs = np.random.default_rng(0).standard_normal((4, 2, 4))
+    xs[1:3] = 0
+    xs = jnp.asarray(xs, dtype)
+    params = cell.init(key, xs[0])
+
+    def loss(params, xs):
+        return jnp.sum(jaxrnn.run(cell, params, xs)[1].astype(jnp.float32))
+
+    for leaf in jax.tree.leaves(jax.value_and_grad(loss, (0, 1))(params, xs)):
+        assert np.isfinite(np.asarray(leaf, np.float32)).all()
