@@ -137,14 +137,10 @@ def fit(
                 show(count, sentence(means))
             # The last params may be the best. A run that was interrupted goes on from a checkpoint as
             # if it had not been, so that this validation is for who waits for the result alone.
-            seen = [entry["count"] for entry in result.history.validations[-1:]]
-            last = validated if validate is not None and seen != [count] else None
-            if last is not None and why != "interrupted":
-                result = last(result, validate)
+            complete = with_last_validation(result, validate) if why != "interrupted" else result
             if checkpoints is not None and (saved != count or count == 0):
-                checkpoints.save(result)
-            if last is not None and why == "interrupted":
-                result = last(result, validate)
+                checkpoints.save(complete)
+            result = with_last_validation(complete, validate)
     except CheckpointError as error:
         error.result = finished(result, "failed")
         raise
@@ -201,6 +197,14 @@ def validated(result: Result, validate: Callable[[Any], Any]) -> Result:
     if best is None or history.best() == len(history.validations) - 1:
         best = jax.tree.map(copied, result.state.params)  # the next update takes these
     return result._replace(best=best, history=history)
+
+
+def with_last_validation(result: Result, validate: Callable[[Any], Any] | None) -> Result:
+    """With a validation of these params, if there is none yet."""
+    seen = [entry["count"] for entry in result.history.validations[-1:]]
+    if validate is None or seen == [int(result.state.count)]:
+        return result
+    return validated(result, validate)
 
 
 def reason(
