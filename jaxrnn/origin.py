@@ -206,7 +206,7 @@ def factory(function: Callable[Arguments, Made]) -> Callable[Arguments, Made]:
 
 
 def _key(value: Any) -> Hashable:
-    """What an argument is told by: 1, 1.0 and True are three, 0.0 and -0.0 two."""
+    """A hashable form of an argument; 1, 1.0 and True differ, and so do 0.0 and -0.0."""
     if isinstance(value, float):
         return type(value), value.hex()
     if isinstance(value, tuple | list):

@@ -89,7 +89,7 @@ def delta_net(
 
 
 def unit(a: jax.Array) -> jax.Array:
-    """Of length 1, as long as it is not near 0. In float32 at least: the slope at 0 is 10⁹ inside."""
+    """Of length 1, if it is not near 0. In float32 at least: float16 cannot hold the slope of 1/√ε."""
     wide = a.astype(jnp.promote_types(a.dtype, jnp.float32))
     unit = wide * jax.lax.rsqrt(jnp.square(wide).sum(-1, keepdims=True) + 1e-6)
     return unit.astype(a.dtype)

@@ -36,7 +36,7 @@ _programs: WeakKeyDictionary[Any, OrderedDict[Hashable, _Program]] = WeakKeyDict
 
 
 def _looks_closely() -> bool:
-    """Whether JAX runs all as Python does (`jax.disable_jit`), or looks for the place of each NaN."""
+    """Whether JAX is told to run operations one by one, or to find the one that makes a NaN."""
     return any(getattr(jax.config, name) for name in _WATCHED)
 
 

@@ -14,13 +14,13 @@ from jax.sharding import PartitionSpec as P
 
 
 def is_explicit(value: Any) -> bool:
-    """Whether the type of a value says over which mesh axes it is split (`AxisType.Explicit`)."""
+    """Whether the type of an array says how it is split over a mesh (`AxisType.Explicit`)."""
     mesh = _mesh_of(value)
     return mesh is not None and AxisType.Explicit in mesh.axis_types
 
 
 def is_set() -> bool:
-    """Whether a mesh is set around (`jax.set_mesh`), which then is that of all types."""
+    """Whether this is called within a mesh (`jax.set_mesh`)."""
     return not jax.sharding.get_abstract_mesh().empty
 
 
@@ -34,7 +34,7 @@ def types(function: Callable[..., Any], *args: Any) -> Any:
 
 
 def resharded(value: Any, like: Any) -> Any:
-    """A value split as another value, or a type, says that it is, if it says so."""
+    """A value, split as the type of another says; as it is, if that says nothing."""
     if not is_explicit(like):
         return value
     return jax.sharding.reshard(value, _type_of(like).sharding)
@@ -56,7 +56,7 @@ def whole_features(value: Any) -> Any:
 
 
 def split_alike(value: Any, other: Any) -> bool:
-    """Whether two types say the same of how their arrays are split."""
+    """Whether two types agree on how their arrays are split."""
     return is_explicit(value) == is_explicit(other) and _spec(value) == _spec(other)
 
 
@@ -104,7 +104,7 @@ def _explicit_meshes(axis: str, args: Any) -> Iterator[Any]:
 
 
 def _spec(value: Any, without: str | None = None) -> P:
-    """How a value is split, over all axes but this one."""
+    """The partition spec of a value, less one mesh axis."""
     spec = _type_of(value).sharding.spec
 
     def kept(names: Any) -> Any:

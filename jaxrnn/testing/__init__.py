@@ -90,8 +90,8 @@ def check_cell(
 
     Raises:
       LawBroken: an AssertionError that names the first law that fails, and how.
-      TypeError: if it is no cell or layer; a function that makes one is none.
-      ValueError: if there is no such law.
+      TypeError: if `cell` is not a cell or a layer, but a function that makes one, say.
+      ValueError: if a name is not that of a law.
 
     Examples:
       >>> import jaxrnn, jaxrnn.testing

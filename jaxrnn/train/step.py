@@ -150,20 +150,22 @@ def accumulated(loss: Callable[..., Any], accumulate: int) -> Callable[..., Any]
 
 
 def global_norm(tree: Any) -> jax.Array:
-    """‖g‖ over all leaves, in float32 at least. Finite where it can be said, though squares overflow."""
+    """‖g‖ over all leaves, in float32 at least; finite if ‖g‖ is, though the squares overflow."""
     sizes = [jnp.abs(g.astype(_wide(g.dtype))) for g in jax.tree.leaves(tree)]
     largest = jnp.max(jnp.stack([jnp.max(size, initial=0) for size in sizes] or [jnp.zeros(())]))
-    # A power of two, by which all can be divided without an error of rounding.
+    # All are divided by a power of two first, which rounds nothing.
     _, exponent = jnp.frexp(largest)
     unit = jnp.where(
-        (largest > 0) & jnp.isfinite(largest), jnp.ldexp(jnp.ones_like(largest), exponent - 1), 1
+        (largest >= 4 * jnp.finfo(largest.dtype).tiny) & jnp.isfinite(largest),
+        jnp.ldexp(jnp.ones_like(largest), exponent - 1),
+        1,
     )
     squares = [jnp.sum((size / unit.astype(size.dtype)) ** 2) for size in sizes]
     return unit * jnp.sqrt(sum(squares, jnp.zeros(())))
 
 
 def _is_finite(tree: Any) -> Any:
-    """Whether all numbers of a tree are."""
+    """Whether every number in a tree is finite."""
     numbers = [v for v in jax.tree.leaves(tree) if jnp.issubdtype(v.dtype, jnp.inexact)]
     return jnp.all(jnp.stack([jnp.all(jnp.isfinite(v)) for v in numbers] or [jnp.array(True)]))
 
